@@ -12,7 +12,7 @@ namespace sparl {
 namespace {
 
 void bind_soft_update(Array target, ReadOnlyArray online, double tau, Pool pool) {
-  if (target.ndim() != 1) throw std::invalid_argument("soft_update: target must have one axis");
+  check_axes(target, "soft_update: target", 1);
   const size_t n = target.shape(0);
   float* t = checked<float>(target, "soft_update: target", {n});
   const float* o = checked<float>(online, "soft_update: online", {n});
@@ -37,19 +37,19 @@ void new_target_updater(
   std::vector<TargetUpdater::Piece> list;
   for (const auto& [target, online, source, canonical, budget] : pieces) {
     if (target.first > target.second || online.first > online.second)
-      throw std::invalid_argument("target updater: a piece ends before it starts");
+      throw std::invalid_argument("TargetUpdater: a piece ends before it starts");
     const size_t n = target.second - target.first;
     list.push_back({target.first, n, online.first, online.second - online.first,
-                    copied(source, "target updater: source", n),
-                    copied(canonical, "target updater: canonical", n), budget});
+                    copied(source, "TargetUpdater: source", n),
+                    copied(canonical, "TargetUpdater: canonical", n), budget});
   }
   new (self) TargetUpdater(std::move(list));
 }
 
 BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArray online,
                                double tau, Pool pool) {
-  if (target.ndim() != 1 || online.ndim() != 1)
-    throw std::invalid_argument("TargetUpdater.update: target and online must have one axis");
+  check_axes(target, "TargetUpdater.update: target", 1);
+  check_axes(online, "TargetUpdater.update: online", 1);
   if (target.shape(0) < updater.target_end() || online.shape(0) < updater.online_end())
     throw std::invalid_argument(
         "TargetUpdater.update: target must have at least " + std::to_string(updater.target_end()) +
@@ -68,7 +68,7 @@ BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArr
 }
 
 nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth, Pool pool) {
-  if (noise.ndim() != 2) throw std::invalid_argument("squashed_normal: noise must have two axes");
+  check_axes(noise, "squashed_normal: noise", 2);
   const size_t rows = noise.shape(0), n = noise.shape(1);
   const float* h = checked<float>(heads, "squashed_normal: heads", {rows, 2 * n});
   const float* eps = checked<float>(noise, "squashed_normal: noise", {rows, n});
@@ -86,8 +86,7 @@ nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool sm
 FloatArray bind_squashed_normal_gradient(ReadOnlyArray action, ReadOnlyArray std,
                                          ReadOnlyArray noise, ReadOnlyArray slope,
                                          ReadOnlyArray d_action, double d_log_density) {
-  if (action.ndim() != 2)
-    throw std::invalid_argument("squashed_normal_gradient: action must have two axes");
+  check_axes(action, "squashed_normal_gradient: action", 2);
   const std::vector<size_t> shape{action.shape(0), action.shape(1)};
   const float* a = checked<float>(action, "squashed_normal_gradient: action", shape);
   const float* s = checked<float>(std, "squashed_normal_gradient: std", shape);
@@ -109,44 +108,49 @@ void bind_algorithms(nb::module_& m) {
   m.def("soft_update", &bind_soft_update, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
         nb::sig("def soft_update(target: " FLOATS ", online: " FLOATS ", tau: float" POOL
                 ") -> None"),
-        "Compute target += tau * (online - target) in place.");
+        "Compute target += tau * (online - target) in place.\n\n"
+        "Both arrays are float32 [n]. If tau is 1, target becomes an exact copy of online.");
 
   nb::class_<TargetUpdater>(
       m, "TargetUpdater",
-      "A soft update of target parameters that are stored in another layout than the online ones.")
-      .def(
-          "__init__", &new_target_updater, "pieces"_a,
-          nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
-                  "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
-          "Plan the update.\n\n"
-          "Each piece is (start, end) in the target, (start, end) in the online array, and, for a\n"
-          "layer stored over a union of patterns, the slot of each entry in the online piece\n"
-          "(the piece's size if there is none), the index of each entry in canonical order, and\n"
-          "the largest number of entries that stay non-zero. Other pieces have None, None, 0.")
+      "The soft update of target parameters whose layout differs from the online parameters'.")
+      .def("__init__", &new_target_updater, "pieces"_a,
+           nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
+                   "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
+           "Plan the update, which is divided into pieces.\n\n"
+           "A piece is (start, end) in the target, (start, end) in the online array, source,\n"
+           "canonical, budget. If both arrays store the piece in the same order, source and\n"
+           "canonical are None, and budget is ignored. Otherwise the piece contains a layer's\n"
+           "weights, which the target stores over the union of two patterns: source has the index\n"
+           "of each target entry within the online range (the length of that range if there is\n"
+           "none), canonical the index of each target entry in canonical order, both uint32, and\n"
+           "budget is the largest number of entries that are not set to 0.")
       .def("update", &update_target, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
            nb::sig("def update(self, target: " FLOATS ", online: " FLOATS ", tau: float" POOL
                    ") -> PendingWork"),
-           "Compute target += tau * (online - target) in place.\n\n"
-           "Each layer stored over a union then keeps its budget of entries with the largest\n"
-           "magnitudes, and its other entries become 0. The update may be unfinished when this\n"
-           "function returns.");
+           "Compute target += tau * (online - target) in place; missing online values are 0.\n\n"
+           "Then all entries of each layer stored over a union become 0, except its `budget`\n"
+           "entries of largest magnitude. The update may be unfinished until finish() of the\n"
+           "returned object has been called.");
 
   m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
         "pool"_a = nb::none(),
         nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS ", smooth: bool" POOL
                 ") -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
-        "Compute actions of a squashed Gaussian for heads [B, 2 n]; all arrays are float32.\n\n"
-        "Returns the actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std\n"
-        "[B, n] and d log std / d head [B, n]. log std is bounded by a tanh if `smooth`, and\n"
-        "clamped otherwise.");
+        "Compute actions of a squashed Gaussian, for SAC; all arrays are float32.\n\n"
+        "A row of heads, [B, 2 n], has n means and n unbounded values of log std; noise is\n"
+        "[B, n]. log std is bounded to [-5, 2] by a tanh if `smooth`, and clamped to [-20, 2]\n"
+        "otherwise. Returns the actions tanh(mean + std noise) [B, n], their log-densities\n"
+        "[B, 1], std [B, n], and the slope [B, n], the derivative of the bounded log std with\n"
+        "respect to the unbounded one.");
 
   m.def("squashed_normal_gradient", &bind_squashed_normal_gradient, "action"_a, "std"_a, "noise"_a,
         "slope"_a, "d_action"_a, "d_log_density"_a,
         nb::sig("def squashed_normal_gradient(action: " FLOATS ", std: " FLOATS ", noise: " FLOATS
                 ", slope: " FLOATS ", d_action: " FLOATS ", d_log_density: float) -> " FLOATS),
         "Return dL/dheads, float32 [B, 2 n], for a loss L of squashed_normal's outputs.\n\n"
-        "All arguments are float32 [B, n] except d_log_density, dL/d(log-density), which is one\n"
-        "number for all samples.");
+        "All arrays are float32 [B, n]; d_action is dL/daction with the log-densities held\n"
+        "fixed. d_log_density is dL/d(log-density), one number for all samples.");
 }
 
 } // namespace sparl

@@ -14,7 +14,7 @@ namespace {
 
 void new_linear(Linear* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
                 uint32_t first_gradient_input) {
-  if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
+  check_axes(positions, "layer: positions", 1);
   check<int64_t>(positions, "layer: positions");
   const auto* p = static_cast<const int64_t*>(positions.data());
   nb::gil_scoped_release release;
@@ -35,22 +35,25 @@ struct Inputs {
     for (const Part& input : inputs) {
       const auto* const* packed = std::get_if<const PackedInput*>(&input);
       const auto* array = std::get_if<ReadOnlyArray>(&input);
-      if (packed && !*packed) throw nb::type_error("forward: an input is None");
-      if (array) check<float>(*array, "forward: input");
+      if (packed && !*packed) throw nb::type_error("stack: an input is None");
+      if (array) check<float>(*array, "stack: input");
       const std::vector<size_t> shape =
           packed ? std::vector<size_t>{(*packed)->batch, (*packed)->features} : shape_of(*array);
       if (parts.empty()) first = shape;
       if (shape.size() != 2 || shape[0] == 0 || shape[0] != first[0] || shape[0] > kMostSamples)
         throw std::invalid_argument(
-            "forward: inputs must have shape (batch, features), with equal batches, but "
-            "have " +
-            shape_text(first) + " and " + shape_text(shape));
+            "stack: inputs must have shape (batch, features), with equal batches in [1, 2^28), "
+            "but the first has " +
+            shape_text(first) +
+            (parts.empty()
+                 ? ""
+                 : " and input " + std::to_string(parts.size()) + " has " + shape_text(shape)));
       features += shape[1];
       parts.push_back(packed ? (*packed)->input()
                              : Input{static_cast<const float*>(array->data()), uint32_t(shape[1])});
     }
     if (features != stack.n_in())
-      throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
+      throw std::invalid_argument("stack: inputs have " + std::to_string(features) +
                                   " features, but the network has " + std::to_string(stack.n_in()) +
                                   " inputs");
     batch = uint32_t(first[0]);
@@ -58,10 +61,11 @@ struct Inputs {
 };
 
 void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
-  check<float>(samples, "packed input");
+  check<float>(samples, "packed input: samples");
   if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
     throw std::invalid_argument(
-        "packed input: samples must have shape (batch, features) but have " +
+        "packed input: samples must have shape (batch, features), with a batch in [1, 2^28), but "
+        "have " +
         shape_text(shape_of(samples)));
   nb::gil_scoped_release release;
   new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
@@ -94,7 +98,7 @@ nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
 
 FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
                    const std::vector<Inputs::Part>& inputs, Pool pool) {
-  const float* p = checked<float>(parameters, "forward: parameters", {stack.parameters()});
+  const float* p = checked<float>(parameters, "outputs: parameters", {stack.parameters()});
   const Inputs parts(stack, inputs);
   const uint32_t batch = parts.batch;
   FloatArray output = new_array({stack.members(), batch, stack.n_out()});
@@ -146,10 +150,10 @@ const float* checked_pass(const Stack& stack, const Parameters& parameters, cons
                           const ReadOnlyArray& output_gradient, Pointer& p) {
   if (trace.stack.get() != &stack)
     throw std::invalid_argument(
-        "gradient: the trace comes from another network or is older than a "
-        "topology update; call forward again");
-  p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
-  return checked<float>(output_gradient, "gradient: output_gradient",
+        "stack: the trace comes from another network or is older than a topology update; call "
+        "forward again");
+  p = checked<float>(parameters, "stack: parameters", {stack.parameters()});
+  return checked<float>(output_gradient, "stack: output_gradient",
                         {stack.members(), trace.batch, stack.n_out()});
 }
 
@@ -178,7 +182,7 @@ BoundPendingWork bind_adam_step(const Stack& stack, Array parameters, const Trac
                                 double weight_decay, Pool pool) {
   float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
-  if (step == 0) throw std::invalid_argument("adam_step: step counts from 1");
+  if (step == 0) throw std::invalid_argument("adam_step: step is 0 but must be at least 1");
   float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
   float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
   check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},
@@ -222,7 +226,7 @@ void bind_network(nb::module_& m) {
             return IndexArray(layer.canonical_order().data(), {layer.canonical_order().size()});
           },
           nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "The canonical index of each slot of the block with a pattern, uint32 [N].");
+          "For each stored weight, its connection's index in canonical order, uint32 [N].");
 
   nb::class_<Linear, Layer>(
       m, "Linear",
@@ -233,11 +237,12 @@ void bind_network(nb::module_& m) {
                    ", first_gradient_input: int = 0) -> None"),
            "Sort connections for the kernels.\n\n"
            "positions: int64 [N], strictly ascending, output * n_in + input of each connection.\n"
-           "first_gradient_input: gradients are not computed for inputs before this one.")
+           "first_gradient_input: gradients are not computed for inputs before this one.\n"
+           "Raises ValueError if positions or sizes are out of range or positions do not ascend.")
       .def_prop_ro("connections", &Linear::connections);
 
   nb::class_<PackedInput>(m, "PackedInput",
-                          "Samples in the layout of the kernels, packed once for several passes.")
+                          "Samples in the kernels' memory layout, for use in several passes.")
       .def("__init__", &new_packed_input, "samples"_a,
            nb::sig("def __init__(self, samples: " FLOATS ") -> None"),
            "Pack samples, float32 [B, features].")
@@ -247,7 +252,8 @@ void bind_network(nb::module_& m) {
   nb::class_<Trace>(m, "Trace", "The activations of a forward pass, which backward passes need.")
       .def_ro("batch", &Trace::batch);
 
-  nb::class_<Stack>(m, "Stack", "An immutable sequence of layers, for one or several members.")
+  nb::class_<Stack>(
+      m, "Stack", "An immutable sequence of layers, for one network or the members of an ensemble.")
       .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
                        const std::vector<std::string>& activations) {
              std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
@@ -261,7 +267,9 @@ void bind_network(nb::module_& m) {
              return std::make_shared<Stack>(std::move(layers), std::move(following));
            }),
            "members"_a, "activations"_a,
-           "Build a stack; the activation after each layer of a member is linear, relu or tanh.")
+           "Build a stack from the layers of each member.\n\n"
+           "activations: linear, relu or tanh for each layer of a member. All members must have\n"
+           "layers of the same shapes, and only first layers may set first_gradient_input.")
       .def_prop_ro("parameters", &Stack::parameters)
       .def(
           "offset",
@@ -274,26 +282,29 @@ void bind_network(nb::module_& m) {
            nb::sig("def forward(self, parameters: " FLOATS ", inputs: " INPUTS POOL
                    ") -> tuple[" FLOATS ", Trace]"),
            "Compute the outputs, float32 [E, B, n_out], and a Trace for backward passes.\n\n"
-           "Inputs are float32 [B, n_i], concatenated along features.")
+           "E is the number of members. Each input is float32 [B, features] or a PackedInput; the\n"
+           "inputs are concatenated along their features.")
       .def("outputs", &outputs, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def outputs(self, parameters: " FLOATS ", inputs: " INPUTS POOL ") -> " FLOATS),
-           "Compute the outputs of forward without a Trace.")
+           "Compute the same outputs as forward, without a Trace.")
       .def("value_and_input_gradient", &bind_value_and_input_gradient, "parameters"_a, "inputs"_a,
            "weight"_a, "member"_a = nb::none(), "pool"_a = nb::none(),
            nb::sig("def value_and_input_gradient(self, parameters: " FLOATS ", inputs: " INPUTS
                    ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS
                    ", " FLOATS "]"),
            "Compute the smallest output over all members, or the output of one member.\n\n"
-           "Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with\n"
-           "respect to the inputs from first_gradient_input on, float32 [B, inputs].")
+           "The network must have one linear output. Returns this value, float32 [B, 1], and the\n"
+           "gradient of weight * sum(value) with respect to the inputs from first_gradient_input\n"
+           "on, float32 [B, n_in - first_gradient_input].")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
            "inputs"_a = false, "pool"_a = nb::none(),
            nb::sig("def gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS
                    ", inputs: bool = False" POOL ") -> " FLOATS " | None"),
            "Write the gradient of sum(output * output_gradient) to out, float32 [parameters].\n\n"
-           "If `inputs` is set, return the gradient with respect to the inputs from\n"
-           "first_gradient_input on, float32 [E, B, inputs].")
+           "out receives the gradient with respect to the parameters. If `inputs` is set, return\n"
+           "the gradient with respect to the inputs from first_gradient_input on, float32\n"
+           "[E, B, n_in - first_gradient_input], and otherwise None.")
       .def("adam_step", &bind_adam_step, "parameters"_a, "trace"_a, "output_gradient"_a, "m"_a,
            "v"_a, "step"_a, "learning_rate"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
            "pool"_a = nb::none(),
@@ -302,7 +313,8 @@ void bind_network(nb::module_& m) {
                    ", step: int, learning_rate: float, beta1: float, beta2: float, "
                    "epsilon: float, weight_decay: float" POOL ") -> PendingWork"),
            "Apply one step of Adam in place, with L2 weight decay in the gradient.\n\n"
-           "`step` counts from 1. The step may be unfinished when this function returns.")
+           "`step` counts from 1. The moments m and v are float32 [parameters]. The step may be\n"
+           "unfinished until finish() of the returned object has been called.")
       .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
            "member"_a, "layer"_a, "pool"_a = nb::none(),
            nb::sig("def gradient_factors(self, parameters: " FLOATS

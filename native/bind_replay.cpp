@@ -34,21 +34,24 @@ NewArray<int64_t> integers(const nb::object& bit_generator, int64_t below, size_
 void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size_t size,
             ReadOnlyArray states_of, ReadOnlyArray states, ReadOnlyArray ages, ReadOnlyArray powers,
             nb::tuple arrays, Pool pool) {
-  if (rows.ndim() != 2 || rows.shape(0) == 0)
-    throw std::invalid_argument("windows: rows must have two axes and at least one row");
+  check_axes(rows, "gather_windows: rows", 2);
+  if (rows.shape(0) == 0)
+    throw std::invalid_argument("gather_windows: rows must have at least one row");
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
-  const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
-  if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
-    throw std::invalid_argument(
-        "windows: ages and powers must have one axis, and powers two or more entries");
-  if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
+  const auto* bytes = checked<uint8_t>(rows, "gather_windows: rows", {capacity, stride});
+  check_axes(ages, "gather_windows: ages", 1);
+  check_axes(powers, "gather_windows: powers", 1);
+  if (powers.shape(0) < 2)
+    throw std::invalid_argument("gather_windows: powers has length " +
+                                std::to_string(powers.shape(0)) + " but must have at least 2");
+  check_axes(states_of, "gather_windows: states_of", 1);
   std::vector<Array> to;
-  if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: `to` must contain arrays");
+  if (!nb::try_cast(arrays, to)) throw nb::type_error("gather_windows: `to` must contain arrays");
   if (to.size() != 5 && to.size() != 7)
-    throw std::invalid_argument("windows: `to` has " + std::to_string(to.size()) +
+    throw std::invalid_argument("gather_windows: `to` has " + std::to_string(to.size()) +
                                 " arrays but must have 5 or 7");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1, states_count = states_of.shape(0);
-  const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
+  const int64_t* from = checked<int64_t>(ages, "gather_windows: ages", {count});
   const bool paths = to.size() == 7;
   const RingView ring{capacity,
                       stride,
@@ -58,23 +61,23 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
                       first,
                       size,
                       states_count,
-                      checked<int64_t>(states_of, "windows: states_of", {states_count}),
-                      checked<float>(states, "windows: states", {states_count, n_obs})};
+                      checked<int64_t>(states_of, "gather_windows: states_of", {states_count}),
+                      checked<float>(states, "gather_windows: states", {states_count, n_obs})};
   const WindowArrays into{
       uint32_t(n),
-      checked<float>(powers, "windows: powers", {n + 1}),
-      checked<float>(to[0], "windows: observation", {count, n_obs}),
-      checked<float>(to[1], "windows: action", {count, n_act}),
-      checked<float>(to[2], "windows: reward", {count, 1}),
-      checked<float>(to[3], "windows: discount", {count, 1}),
-      checked<float>(to[4], "windows: reached", {count, n_obs}),
-      paths ? checked<float>(to[5], "windows: path", {count, n, n_obs}) : nullptr,
-      paths ? checked<float>(to[6], "windows: path discount", {count, n}) : nullptr};
+      checked<float>(powers, "gather_windows: powers", {n + 1}),
+      checked<float>(to[0], "gather_windows: observation", {count, n_obs}),
+      checked<float>(to[1], "gather_windows: action", {count, n_act}),
+      checked<float>(to[2], "gather_windows: reward", {count, 1}),
+      checked<float>(to[3], "gather_windows: discount", {count, 1}),
+      checked<float>(to[4], "gather_windows: reached", {count, n_obs}),
+      paths ? checked<float>(to[5], "gather_windows: path", {count, n, n_obs}) : nullptr,
+      paths ? checked<float>(to[6], "gather_windows: path discount", {count, n}) : nullptr};
   static const char* const names[] = {"observation", "action", "reward",       "discount",
                                       "reached",     "path",   "path discount"};
   std::vector<Region> written;
   for (size_t i = 0; i < to.size(); i++) written.emplace_back(names[i], to[i]);
-  check_disjoint("windows", written,
+  check_disjoint("gather_windows", written,
                  {{"rows", rows},
                   {"states_of", states_of},
                   {"states", states},
@@ -90,21 +93,23 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
 void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
-        "Return int64 [count] in [0, below), as NumPy's Generator.integers would.");
+        "Return random integers in [0, below), int64 [count].\n\n"
+        "The result is the same as that of NumPy's Generator.integers(below, size=count).");
 
   m.def("gather_windows", &gather, "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a,
         "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
         nb::sig("def gather_windows(rows: " BYTES ", n_obs: int, n_act: int, first: int, "
                 "size: int, states_of: " POSITIONS ", states: " FLOATS ", ages: " POSITIONS
                 ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL ") -> None"),
-        "Gather n-step windows of a replay ring.\n\n"
+        "Gather n-step windows from the ring of a replay buffer.\n\n"
         "rows: uint8 [capacity, bytes of a row]; RingView in n_step_windows.h describes a row.\n"
+        "first: number of the oldest transition. size: number of transitions in the ring.\n"
         "states_of: int64 [k], the ascending numbers of the transitions whose next states,\n"
-        "`states` [k, n_obs], are stored separately. ages: int64 [B], the start of each window,\n"
-        "counted from the oldest transition. powers: the powers of gamma, [n + 1].\n"
-        "to: the arrays to write: observation [B, n_obs], action [B, n_act], reward and discount\n"
-        "[B, 1], state reached [B, n_obs], and optionally the states on the path [B, n, n_obs]\n"
-        "and their discounts [B, n].");
+        "`states`, float32 [k, n_obs], are stored separately. ages: int64 [B], the start of each\n"
+        "window, counted from 0, the oldest transition. powers: float32 [n + 1], gamma^0 to\n"
+        "gamma^n. to: the float32 arrays to write: observation [B, n_obs], action [B, n_act],\n"
+        "reward and discount [B, 1], state reached [B, n_obs], and optionally the states on the\n"
+        "path [B, n, n_obs] and their discounts [B, n].");
 }
 
 } // namespace sparl

@@ -1,5 +1,5 @@
-// The Python module, with the bindings of instruction sets, the thread pool and benchmarks. Only
-// bind*.cpp depend on Python.
+// The Python module, with the bindings of instruction sets, the thread pool, pending work, the
+// search for positions and benchmarks. Only the files bind* depend on Python.
 #include "bench.h"
 #include "bindings.h"
 #include "dispatch.h"
@@ -12,8 +12,8 @@ using namespace sparl;
 namespace {
 
 nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
-  if (ascending.ndim() != 1 || needles.ndim() != 1)
-    throw std::invalid_argument("find_sorted: arrays must have one axis");
+  check_axes(ascending, "find_sorted: ascending", 1);
+  check_axes(needles, "find_sorted: needles", 1);
   const size_t size = ascending.shape(0), count = needles.shape(0);
   const int64_t* in = checked<int64_t>(ascending, "find_sorted: ascending", {size});
   const int64_t* of = checked<int64_t>(needles, "find_sorted: needles", {count});
@@ -45,13 +45,13 @@ double bind_seconds(const Linear& layer, const std::string& kernel, uint32_t bat
 
 NB_MODULE(_native, m) {
   nb::set_leak_warnings(false); // the interpreter need not destroy all objects at exit
-  m.doc() = "Kernels for sparse networks. Use them through sparl.networks.";
+  m.doc() = "Kernels for sparse networks and replay buffers. Use sparl's Python modules instead.";
   const char* forced = std::getenv("SPARL_ISA");
   if (forced && *forced) {
     try {
       use_kernels(forced);
     } catch (const std::exception& error) {
-      throw nb::import_error(error.what());
+      throw nb::import_error((std::string("SPARL_ISA: ") + error.what()).c_str());
     }
   }
 
@@ -65,7 +65,8 @@ NB_MODULE(_native, m) {
       },
       "Return the instruction sets of this build that this processor supports, fastest last.");
   m.def("use_isa", &use_kernels, "name"_a,
-        "Use an instruction set; raises ValueError if it is not available.");
+        "Use an instruction set; raises ValueError if it is not available.\n\n"
+        "No other thread may compute during the call.");
 
   nb::class_<ThreadPool>(m, "Pool",
                          "A thread pool, which can be passed to functions that compute.\n\n"
@@ -81,29 +82,33 @@ NB_MODULE(_native, m) {
           "Create a pool; the number of threads includes the caller's and does not affect results.")
       .def_prop_ro("threads", &ThreadPool::threads);
 
-  nb::class_<BoundPendingWork>(
-      m, "PendingWork",
-      "Work that may be unfinished; it keeps the objects that it uses alive until it has finished.")
+  nb::class_<BoundPendingWork>(m, "PendingWork",
+                               "Work that may be unfinished; it keeps the objects that it uses "
+                               "alive until `finish` returns.")
       .def("finish", &BoundPendingWork::finish,
-           "Complete the work, partly in the calling thread; the destructor calls this too.");
+           "Complete the work with the help of the calling thread; the destructor calls this too.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS
                 ") -> tuple[" POSITIONS ", " FLAGS "]"),
         "Find needles in an ascending array, in nearly linear time if the needles ascend too.\n\n"
-        "Returns for each needle the index of the first entry that is not less, int64 [n], and\n"
-        "whether this entry is equal, bool [n].");
+        "Both arrays are int64. Returns for each needle the index of the first entry that is not\n"
+        "less (the length of the array if there is none), int64 [n], and whether this entry is\n"
+        "equal, bool [n].");
 
   m.def("seconds_per_call", &bind_seconds<seconds_per_call>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
         "Return the mean duration of one call of a kernel on one thread, in seconds.\n\n"
-        "kernel: forward, input gradient or weight gradient. least: minimum seconds to measure.");
+        "kernel: forward, input gradient or weight gradient. batch: number of samples.\n"
+        "least: minimum duration of the measurement in seconds.");
   m.def("seconds_of_loads", &bind_seconds<seconds_of_loads>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
-        "Return the time that a kernel's loads of activations alone take, in seconds per call.");
+        "Return the time that a kernel's loads of activations alone take, in seconds per call.\n\n"
+        "The arguments are those of seconds_per_call.");
   m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
         nb::call_guard<nb::gil_scoped_release>(),
-        "Return the multiply-adds per second of one core with the instruction set in use.");
+        "Return the multiply-adds per second of one core with the instruction set in use.\n\n"
+        "least: minimum duration of the measurement in seconds.");
 
   bind_network(m);
   bind_algorithms(m);

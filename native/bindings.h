@@ -1,6 +1,6 @@
-// Helpers for the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
-// and releases the interpreter's lock while the engine computes. find_sorted and integers keep that
-// lock, because they are short and another thread could write to the arrays of find_sorted. The
+// Helpers for the binding files. A binding checks shapes, dtypes and contiguity, converts no array,
+// and releases the interpreter's lock while it computes. find_sorted and integers keep that lock,
+// because they are short and another thread could write to the arrays of find_sorted. The
 // lock of a random generator is not acquired, because no other thread uses the generator.
 #pragma once
 #include "thread_pool.h"
@@ -70,6 +70,14 @@ inline std::string dtype_text(nb::dlpack::dtype dtype) {
     default:
       return "of an unsupported dtype";
   }
+}
+
+template <class A>
+void check_axes(const A& a, const char* name, size_t axes) {
+  if (a.ndim() != axes)
+    throw std::invalid_argument(std::string(name) + " must have " +
+                                (axes == 1 ? "one axis" : "two axes") + " but has shape " +
+                                shape_text(shape_of(a)));
 }
 
 // Throws an error that names the argument unless it has dtype T, C order and an aligned address.
@@ -148,7 +156,7 @@ using Pool = std::shared_ptr<ThreadPool>;
 inline const Pool kCallerOnly = std::make_shared<ThreadPool>(1);
 inline Pool pool_or_caller(Pool pool) { return pool ? std::move(pool) : kCallerOnly; }
 
-// Pending work, with references to the objects and arrays that the work uses until it is finished.
+// Pending work, with references to the objects and arrays that it uses until finish() has returned.
 struct BoundPendingWork {
   std::vector<nb::object> objects;
   std::vector<nb::ndarray<>> arrays;

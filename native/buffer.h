@@ -20,7 +20,7 @@ class Buffer {
   struct Free {
     void operator()(float* data) const { std::free(data); }
   };
-  static float* allocate(size_t floats) { // aligned_alloc requires a multiple of the alignment
+  static float* allocate(size_t floats) { // aligned_alloc requires a size that is a multiple of 64
     const size_t lines = (std::max<size_t>(floats, 1) + 15) / 16;
     return static_cast<float*>(std::aligned_alloc(64, 64 * lines));
   }

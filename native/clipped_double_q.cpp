@@ -40,7 +40,7 @@ void value_and_input_gradient(const Stack& stack, ThreadPool& pool, const float*
       for (uint32_t e = 1; e < members; e++)
         if (!std::isnan(least) && !(least <= y(e)[b])) least = y(e)[b];
       for (uint32_t e = 0; e < members; e++) equal += y(e)[b] == least;
-      for (uint32_t e = 0; e < members; e++) // replace y by dL/dy
+      for (uint32_t e = 0; e < members; e++) // replace y by the gradient of weight sum(value)
         y(e)[b] = members == 1 ? weight : float(y(e)[b] == least) / equal * weight;
       value[at + b] = least;
     }

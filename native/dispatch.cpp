@@ -30,7 +30,8 @@ void use_kernels(const std::string& name) {
     }
     known += std::string(known.empty() ? "" : ", ") + table->name;
   }
-  throw std::invalid_argument("SPARL_ISA: '" + name + "' is not available; choose one of " + known);
+  throw std::invalid_argument("instruction set '" + name + "' is not available; choose one of " +
+                              known);
 }
 
 } // namespace sparl

@@ -1,4 +1,4 @@
-// Selects the kernels, based on the processor's instruction sets or by name.
+// Selects the kernels by the instruction sets of the processor or by name.
 #pragma once
 #include "kernels.h"
 #include <string>

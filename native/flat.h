@@ -15,11 +15,11 @@ struct AdamSettings {
 // Returns the scalars of a step of Adam (Kingma & Ba 2015, algorithm 1); `step` counts from 1.
 AdamStep adam_step(uint64_t step, const AdamSettings&);
 
-// Calls body(first, count) for parts of [0, n). There is one part per thread, so that a part stays
-// in the cache of its thread, or fewer parts if the array is short.
+// Calls body(first, count) for parts of [0, n). There is one part per thread, so that a part
+// usually stays in the cache of one core, or fewer parts if n is small.
 template <class Body>
 void in_parts(ThreadPool& pool, size_t n, const Body& body) {
-  constexpr size_t kLeast = 4096; // minimum number of elements per thread
+  constexpr size_t kLeast = 4096; // at most one part per 4096 elements, rounded up
   const size_t parts = std::min<size_t>(pool.threads(), (n + kLeast - 1) / kLeast);
   pool.parallel_for(uint32_t(parts), [&](uint32_t i) {
     const size_t first = n * i / parts;

@@ -1,6 +1,6 @@
-// Passes over arrays, element by element, which kernels.inl includes. The compiler vectorises the
-// loops. Operations are not reordered, so that results do not depend on how an array is divided
-// among threads.
+// Element-wise loops over arrays, which the compiler vectorises. Operations are not reordered, so
+// that results do not depend on how an array is divided among threads. kernels.inl includes this
+// file.
 
 void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
           float* __restrict v, AdamStep s) {

@@ -42,9 +42,10 @@ enum class Epilogue {
   gate  // y = gate[r][b] > 0 ? s : 0   (derivative of a ReLU whose output was gate)
 };
 
-struct AdamStep {                   // scalars of one bias-corrected step
+struct AdamStep {                   // scalars of the bias-corrected step t
   float beta1, rest1, beta2, rest2; // rest = 1 - beta, rounded once
-  float step_size, root_bias2, epsilon, weight_decay;
+  float step_size, root_bias2;      // learning rate / (1 - beta1^t), sqrt(1 - beta2^t)
+  float epsilon, weight_decay;
 };
 
 struct Kernels {
@@ -61,8 +62,8 @@ struct Kernels {
   void (*unpack)(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to);
 
   // Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples
-  // at x, y and gate. bias may be null. Each sum is computed in kernel order, so a sample's result
-  // does not depend on the rest of the batch.
+  // at x, y and gate. bias may be null; gate is null unless the epilogue is Epilogue::gate. Each
+  // sum is computed in kernel order, so a sample's result does not depend on the rest of the batch.
   void (*product)(const BlocksView&, const float* values, const float* bias, const float* x,
                   float* y, const float* gate, Epilogue, size_t stride, uint32_t samples);
 

@@ -3,8 +3,9 @@
 //   SPARL_REGISTERS  vector registers (16, 32)
 //   SPARL_NAME       the function that returns the kernel table, kernels_<isa>
 //   SPARL_ISA_NAME   the name of the instruction set, as a string
-// Everything is in an anonymous namespace and uses no inline library function, so that the linker
-// cannot use code of one instruction set in another.
+// Everything except SPARL_NAME is in an anonymous namespace, and no inline library function is
+// used, so that the linker cannot use code that was compiled for one instruction set in another's
+// kernels.
 #include "kernels.h"
 #include <utility>
 #if defined(__AVX512F__)
@@ -130,12 +131,13 @@ void unpack(uint32_t batch, uint32_t features, const float* y, size_t stride, fl
 // Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b])
 // Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 with 16 registers); if Tail
 //          is set, a narrow vector follows them.
-// Loads    one vector per column and T, shared by the pattern's rows: .5 loads per multiply-add at
-//          density .5, and 1 load at density .05.
+// Loads    T vectors of activations per column, shared by the pattern's rows: about .5 loads per
+//          multiply-add for random connections at density .5, and about 1 at density .05.
 // Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
 //          arguments, so that the last tile of a batch can be narrower.
 // Threads  the caller may divide tiles among threads, because tiles are independent.
-// Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
+// Rounding one multiply-add per connection, in kernel order, starting from the bias; it is fused if
+//          the instruction set supports it.
 
 template <uint32_t T, bool Tail, uint32_t Pattern>
 SPARL_INLINE void multiply_group(uint32_t count, const uint32_t* column, const float*& values,
@@ -277,12 +279,14 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 // ---------------------------------------------------------------- weight gradient
 // G[k] = sum_b dY[row_k][b] X[column_k][b]
 // Tile     the pattern's K rows x C columns of accumulators over the whole batch.
-// Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
-//          go through memory, because a 64-byte store takes as long as two multiply-adds.
+// Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns (.75 with 16
+//          registers). Accumulators stay in registers, because a 64-byte store takes as long as two
+//          multiply-adds.
 // Tail     the remaining columns form a narrower tile; a narrow last vector is added first, so that
 //          a narrow multiplication suffices for this vector.
 // Threads  the caller may divide blocks among threads; one thread computes each connection's sum.
-// Rounding each lane sums over the batch in order; then the fixed tree of lane_sums adds the lanes.
+// Rounding each lane sums over the batch, first the narrow vector and then the others in order;
+//          then the fixed tree of lane_sums adds the lanes.
 
 template <size_t... I>
 SPARL_INLINE Vec widened(Narrow v, std::index_sequence<I...>) { // padded with zeros
@@ -409,9 +413,9 @@ void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t sampl
 
 // ---------------------------------------------------------------- tanh
 // y = tanh(y), computed as an odd polynomial for |y| < .625, and otherwise as
-// 1 - 2 / (exp(2|y|) + 1), where exp is a power of two times a polynomial (coefficients from tanhf
-// and expf of Cephes). The error is at most 1.3 units in the last place of float32; tanh of NaN is
-// NaN, and tanh of infinities is +-1.
+// 1 - 2 / (exp(2|y|) + 1) with the sign of y, where exp is a power of two times a polynomial
+// (coefficients from tanhf and expf of Cephes). The error is at most 1.3 units in the last place of
+// float32; tanh of NaN is NaN, and tanh of infinities is +-1.
 
 typedef int32_t Lanes __attribute__((vector_size(4 * SPARL_LANES), may_alias));
 
@@ -419,7 +423,7 @@ SPARL_INLINE Vec exp_of(Vec x) { // for |x| <= 87
   const Vec nearest = x * 1.44269504088896341f + (x < 0.0f ? Vec{} - 0.5f : Vec{} + 0.5f);
   const Lanes power = __builtin_convertvector(nearest, Lanes);
   const Vec whole = __builtin_convertvector(power, Vec);
-  const Vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; // of x / log 2
+  const Vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; // x - power log 2
   Vec e = Vec{} + 1.9875691500e-4f;
   e = e * rest + 1.3981999507e-3f;
   e = e * rest + 8.3334519073e-3f;
@@ -442,7 +446,7 @@ SPARL_INLINE Vec tanh_of(Vec x) {
   p = p * square + 1.33314422036e-1f;
   p = p * square - 3.33332819422e-1f;
   const Vec small = p * square * x + x;
-  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // 1 in float32 from 9.02 on
+  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // tanh rounds to 1 from 9.02 on
   const Vec large = 1.0f - 2.0f / (exp_of(twice) + 1.0f);
   const Vec result = size < 0.625f ? small : x < 0.0f ? -large : large;
   return x == x ? result : x;

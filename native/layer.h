@@ -1,4 +1,4 @@
-// The interface that all kinds of layers implement. A network uses its layers only through it.
+// The interface of all kinds of layers. A network uses its layers only through this interface.
 #pragma once
 #include "kernels.h"
 #include <array>
@@ -29,8 +29,8 @@ class Layer {
   uint32_t gradient_inputs() const { return n_in - first_gradient_input; }
   virtual size_t parameters() const = 0;
 
-  // The index in canonical order of each parameter of the block with a pattern, which is the first
-  // block; empty if no block has a pattern.
+  // The canonical index of each weight that belongs to a connection, in the order in which these
+  // weights are stored, before all other parameters. Empty if the layer has no pattern.
   virtual const std::vector<uint32_t>& canonical_order() const = 0;
 
   // Computes y = activation(layer(x)).
@@ -42,7 +42,7 @@ class Layer {
 
   // Computes dx, the gradient with respect to the sums before the activation `before` that computed
   // x, for the inputs from first_gradient_input on. dy is the gradient with respect to the layer's
-  // own sums. `gathered` contains the values of the parameters that gathered() returns.
+  // own sums. `gathered` contains the values of the parameters whose indices gathered() returns.
   virtual void input_gradient(const Kernels&, const float* gathered, const float* dy,
                               Activation before, const float* x, float* dx, size_t stride,
                               uint32_t samples) const = 0;

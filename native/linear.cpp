@@ -68,7 +68,7 @@ void Linear::outputs(const Kernels& k, const float* parameters, Activation activ
 void Linear::input_gradient(const Kernels& k, const float* weights, const float* dy,
                             Activation before, const float* x, float* dx, size_t stride,
                             uint32_t samples) const {
-  const bool gated = before == Activation::relu; // the product applies ReLU's derivative for free
+  const bool gated = before == Activation::relu; // the product also applies ReLU's derivative
   k.product(transposed.view(), weights, nullptr, dy, dx, gated ? x : nullptr,
             gated ? Epilogue::gate : Epilogue::none, stride, samples);
   if (before == Activation::tanh) differentiate(before, n_in, x, dx, stride, samples);

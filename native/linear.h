@@ -11,8 +11,8 @@ class Linear final : public Layer {
  public:
   PatternBlocks forward;                  // rows are outputs
   PatternBlocks transposed;               // rows are inputs from first_gradient_input on
-  std::vector<uint32_t> canonical_index;  // [N], by kernel slot
-  std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
+  std::vector<uint32_t> canonical_index;  // [N], of each connection, in the order of `forward`
+  std::vector<uint32_t> transposed_slots; // index in `forward` of each connection in `transposed`
 
   // positions: [count], strictly ascending, each less than n_in n_out. Throws std::invalid_argument
   // if the positions are invalid, or if the number of inputs, outputs or connections is out of

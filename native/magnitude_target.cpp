@@ -22,7 +22,8 @@ TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
   for (Piece& piece : pieces) {
     target_end_ = std::max(target_end_, piece.target_at + piece.target_size);
     online_end_ = std::max(online_end_, piece.online_at + piece.online_size);
-    const std::string where = "target updater: the piece at " + std::to_string(piece.target_at);
+    const std::string where = "TargetUpdater: the piece that starts at index " +
+                              std::to_string(piece.target_at) + " of the target";
     if (piece.source.empty() && piece.canonical.empty()) {
       if (piece.target_size != piece.online_size)
         throw std::invalid_argument(where + " has " + std::to_string(piece.target_size) +
@@ -89,8 +90,8 @@ void TargetUpdater::update_layer(size_t index, float* all_targets, const float* 
     std::iota(small.begin(), small.end(), 0u);
   }
 
-  // A key combines magnitude and position in one integer, because the bits of non-negative floats
-  // are ordered like their values.
+  // A key combines magnitude and canonical index in one integer. Integers can replace floats here,
+  // because the bits of non-negative floats are ordered like their values.
   const auto key = [&](uint32_t i) {
     uint32_t bits;
     std::memcpy(&bits, &target[i], sizeof bits);

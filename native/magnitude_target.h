@@ -8,22 +8,24 @@
 
 namespace sparl {
 
-// The soft update of target parameters whose layout differs from that of the online parameters. A
-// piece is either a stretch that both arrays store in the same order, or a layer that has its own
-// pattern and is pruned to a budget.
+// The soft update of target parameters whose layout differs from that of the online parameters. The
+// update is divided into pieces. A piece is either a stretch that both arrays store in the same
+// order or the weights of a layer that has its own pattern in the target. Such a layer is pruned to
+// its budget, the maximum number of entries that are not 0.
 class TargetUpdater {
  public:
   struct Piece {
     size_t target_at, target_size, online_at, online_size;
-    // A layer is stored over the union of the online pattern and the target's leftovers. `source`
-    // contains the slot of each entry in the online layer, or online_size if there is none;
-    // `canonical` contains the index of each entry in canonical order. For a stretch that both
-    // arrays store in the same order, both vectors are empty, and the sizes must be equal.
+    // A layer is stored over the union of the online pattern and the leftovers, the connections
+    // that only the target has. `source` contains the index of each entry within the online layer,
+    // or online_size for leftovers; `canonical` contains the index of each entry in canonical
+    // order. For a stretch that both arrays store in the same order, both vectors are empty, the
+    // sizes must be equal, and the budget is ignored.
     std::vector<uint32_t> source, canonical;
     size_t budget;
   };
 
-  // Throws std::invalid_argument if the members of a piece are inconsistent.
+  // Throws std::invalid_argument if the fields of a piece are inconsistent.
   explicit TargetUpdater(std::vector<Piece> pieces);
   TargetUpdater(const TargetUpdater&) = delete;
   TargetUpdater& operator=(const TargetUpdater&) = delete;
@@ -42,7 +44,7 @@ class TargetUpdater {
   void update_layer(size_t index, float* target, const float* online, float tau);
 
   std::vector<Piece> copies_, layers_;
-  std::vector<std::vector<uint32_t>> leftovers_; // per layer: the entries without a source
+  std::vector<std::vector<uint32_t>> leftovers_; // per layer: the indices of its leftovers
   std::vector<float> threshold_; // per layer: the largest magnitude that the last update pruned
   size_t target_end_ = 0, online_end_ = 0;
 };

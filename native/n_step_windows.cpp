@@ -28,14 +28,14 @@ void copy(const void* from, size_t floats, float* to) {
 void check_ring(const RingView& ring, size_t count, const int64_t* ages) {
   const size_t needed = RingView::row_bytes(ring.n_obs, ring.n_act);
   if (ring.stride < needed)
-    throw std::invalid_argument("windows: rows have " + std::to_string(ring.stride) +
+    throw std::invalid_argument("gather_windows: rows have " + std::to_string(ring.stride) +
                                 " bytes but need " + std::to_string(needed));
   if (ring.capacity == 0 || ring.size > ring.capacity)
-    throw std::invalid_argument("windows: size is " + std::to_string(ring.size) +
+    throw std::invalid_argument("gather_windows: size is " + std::to_string(ring.size) +
                                 " but must be at most " + std::to_string(ring.capacity));
   for (size_t i = 0; i < count; i++)
     if (ages[i] < 0 || size_t(ages[i]) >= ring.size)
-      throw std::invalid_argument("windows: an age is " + std::to_string(ages[i]) +
+      throw std::invalid_argument("gather_windows: an age is " + std::to_string(ages[i]) +
                                   " but must be in [0, " + std::to_string(ring.size) + ")");
 }
 
@@ -66,7 +66,7 @@ const unsigned char* Windows::row(size_t age) const {
   return ring_.rows + (row < ring_.capacity ? row : row - ring_.capacity) * ring_.stride;
 }
 
-// A large ring does not fit into the caches, so all rows of several windows are prefetched before
+// A large ring does not fit into the caches, so the rows of several windows are prefetched before
 // the first row is read.
 void Windows::prefetch(size_t age) const {
   const unsigned char* from = row(age);

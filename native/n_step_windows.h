@@ -25,9 +25,9 @@ struct RingView {
   static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
-// The arrays to which windows of at most n steps are written. A window ends after m < n steps at
-// the end of an episode or at the newest row. A path has n entries: the m steps fill the last m
-// entries, and the n - m entries before them repeat the first state.
+// The arrays to which windows of at most n steps are written. A window has m steps: n, or fewer if
+// its episode ends or the newest transition is reached before. A path has n entries: the last m are
+// those of the m steps, and the n - m entries before them repeat the state after the first step.
 struct WindowArrays {
   uint32_t n;
   const float* powers;         // [n + 1], the powers of gamma
@@ -37,11 +37,11 @@ struct WindowArrays {
   float* reached;              // [count, n_obs]: the state after the last step
   float* path;                 // [count, n, n_obs]: the state after each step; null if unused
   float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a
-                               // terminal state or does not exist; null like path
+                               // terminal state or does not exist; null if path is null
 };
 
 // Gathers the windows that start ages[i] transitions after the oldest one. Throws
-// std::invalid_argument if the ring is inconsistent or an age is not less than its size.
+// std::invalid_argument if the ring is inconsistent or an age is not in [0, size).
 void gather_windows(ThreadPool&, const RingView&, size_t count, const int64_t* ages,
                     const WindowArrays& to);
 

@@ -46,9 +46,9 @@ class Stack : public std::enable_shared_from_this<Stack> {
   size_t offset(uint32_t member, uint32_t l) const { // of a layer's first parameter
     return offsets_[member * depth() + l];
   }
-  size_t width() const { return width_; }   // outputs of all layers of one member
+  size_t width() const { return width_; }   // number of outputs of all layers of one member
   size_t widest() const { return widest_; } // largest number of inputs or outputs of a layer
-  size_t rows_before(uint32_t l) const;     // outputs of the layers before layer l
+  size_t rows_before(uint32_t l) const;     // number of outputs of the layers before layer l
 
   // output: [members, batch, n_out], row-major.
   Trace forward(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
@@ -58,15 +58,15 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void outputs(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                uint32_t batch, float* output) const;
 
-  // gradient: [parameters()], the gradient of sum(output * output_gradient), in the order of the
-  // parameters. input_gradient: [members, batch, gradient_inputs()], the gradient of the same sum;
-  // null if it is not needed.
+  // gradient: [parameters()], the gradient of sum(output * output_gradient) with respect to the
+  // parameters. input_gradient: [members, batch, gradient_inputs()], the gradient of the same sum
+  // with respect to the inputs from first_gradient_input on; null if it is not needed.
   void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
   // Computes the gradient as above and applies one step of Adam; m and v are [parameters()]. The
-  // step is complete when the returned work is finished. Until then, the arrays and the trace must
-  // exist.
+  // step is complete when the returned work is finished. Until then, the trace, parameters, m and v
+  // must exist, and the three arrays must not be used.
   PendingWork adam_step(ThreadPool&, float* parameters, const Trace&, const float* output_gradient,
                         float* m, float* v, const AdamStep&) const;
 
@@ -91,7 +91,8 @@ class Stack : public std::enable_shared_from_this<Stack> {
     return y;
   }
 
-  // The parameters that the layers from first_layer on read in a backward pass, in their order.
+  // The parameters that the layers from first_layer on read in a backward pass, layer by layer in
+  // the order in which a layer reads them.
   struct Gathered {
     uint32_t first_member, first_layer, layers; // layers: per member
     std::vector<size_t> at;
@@ -104,9 +105,9 @@ class Stack : public std::enable_shared_from_this<Stack> {
   Gathered gathered(ThreadPool&, const Kernels&, const float* parameters, uint32_t first_member,
                     uint32_t members, uint32_t first_layer) const;
 
-  // Backpropagates dy, dL/d(pre-activation) of the last layer, through all layers of a member for a
-  // tile of samples. x(l) is the input of layer l. dx(l) receives dL/d(pre-activation) of the layer
-  // before l or, for the first layer, dL/d(input).
+  // Backpropagates dy, dL/d(pre-activation) of the last layer, through the layers of a member from
+  // gathered.first_layer on, for a tile of samples. x(l) is the input of layer l. dx(l) receives
+  // dL/d(pre-activation) of the layer before l or, for the first layer, dL/d(input).
   template <class X, class Dx>
   void backward_tile(const Kernels& k, const Gathered& gathered, uint32_t member, const float* dy,
                      const X& x, const Dx& dx, size_t stride, uint32_t samples) const {

@@ -8,7 +8,7 @@ constexpr uint32_t kPatterns = 16;
 
 // The branches of a group take about as long as three columns of a narrow tile. Therefore, if at
 // most kFewColumns columns of a block have a pattern, these columns are stored in the groups of two
-// other patterns whose union is that pattern, which may be divided again.
+// other patterns whose union is that pattern; one of the two may be divided again.
 constexpr uint32_t kFewColumns = 3;
 
 struct Entry { // a column of a block
@@ -37,7 +37,8 @@ void merge_rows(const ConnectionRows& from, uint32_t first, uint32_t height,
   }
 }
 
-// The patterns under which the columns of a pattern are stored: itself, or two parts of it.
+// The patterns under which the columns of a pattern are stored: the pattern itself, or `other` and
+// `first`, of which `first` may be divided again.
 struct Parts {
   uint32_t count[kPatterns] = {};                   // columns that are stored under a pattern
   uint32_t first[kPatterns], other[kPatterns] = {}; // other: 0 if the pattern is not divided
@@ -57,7 +58,8 @@ struct Parts {
   }
 };
 
-// Appends the columns of a block, sorted by pattern. Counting sort is stable, so columns ascend.
+// Appends the columns of a block, sorted by pattern. Counting sort is stable, so the columns of
+// each pattern ascend.
 void append_sorted(const std::vector<Entry>& entries, const Parts& parts, PatternBlocks& out,
                    std::vector<uint32_t>& slots) {
   uint32_t column_at[kPatterns], slot_at[kPatterns];

@@ -23,7 +23,7 @@ struct ConnectionRows {
   std::vector<uint32_t> start, column, name;
 };
 
-// Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
+// Builds the blocks, and writes the identifiers of the connections to `slots`, in kernel order.
 PatternBlocks build_blocks(uint32_t rows, const ConnectionRows&, std::vector<uint32_t>& slots);
 
 // Finds for each needle the index of the first entry of `ascending` that is not less than the

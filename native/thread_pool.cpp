@@ -240,7 +240,7 @@ class Workers {
 
 // Worker threads do not exist in the child of a fork. Therefore the child abandons these workers
 // (joining them would hang) and starts new workers when it first computes. Pending work is
-// completed before the fork, because no thread of the child would complete that work.
+// completed before the fork, because items that a worker has begun would never end in the child.
 struct AllPools {
   std::mutex mutex; // guards the list and the start of workers
   std::vector<ThreadPool*> pools;

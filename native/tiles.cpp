@@ -5,7 +5,7 @@
 namespace sparl {
 namespace {
 
-constexpr size_t kTileFloats = 65536; // activations of a layer that fit into a second-level cache
+constexpr size_t kTileFloats = 65536; // 256 KiB of activations, which a second-level cache can hold
 
 } // namespace
 

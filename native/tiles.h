@@ -12,14 +12,15 @@ uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a mult
 
 // Divides the samples of a pass into tiles with nearly equal numbers of vectors. A tile is narrow
 // enough for the kernels, and the activations of the `widest` layer fit into the second-level
-// cache. There are at least `parts` tiles, one for each available thread, unless a tile would then
-// have fewer than two vectors, so that each weight would be loaded for too few samples.
+// cache, unless two vectors per row already exceed the cache. There are at least `parts` tiles, one
+// for each available thread, unless a tile would then have fewer than two vectors, so that each
+// weight would be loaded for too few samples.
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
   uint32_t first(uint32_t tile) const;
   uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
-  size_t stride() const; // floats per row of the widest tile
+  size_t stride() const; // floats per row of the widest tile, rounded up to whole 64-byte lines
 };
 
 // Returns the number of floats in a row of activations. A row is an odd number of 64-byte lines, so

@@ -122,8 +122,10 @@ def test_an_array_longer_than_its_part_allows_is_rejected(tmp_path: Path) -> Non
     like["agent"]["weight"] = like["agent"]["weight"][:1]
     state, _ = checkpoints.load(path, like, {"agent/weight": 2}, replay)
     assert state["agent"]["weight"].tolist() == [1, 2]
-    for longest in ({}, {"agent/weight": 1}):
-        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\] but must be float32 \[1\]"):
+    longest: dict[str, int]
+    for longest, shape in (({}, "1"), ({"agent/weight": 1}, "at most 1")):
+        wanted = rf"agent/weight is F32 \[2\] but must be float32 \[{shape}\]"
+        with pytest.raises(DataError, match=wanted):
             checkpoints.load(path, like, longest, replay)
 
 
@@ -366,7 +368,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(
-        f"No space left on device; to resume once there is space: sparl resume {run}"
+        f"No space left on device; correct this, then resume the run: sparl resume {run}"
     )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0

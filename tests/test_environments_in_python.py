@@ -134,8 +134,8 @@ def test_an_object_that_creates_no_environments_is_rejected(tmp_path: Path) -> N
         r"env is 5 but must be a gymnasium.Env.* \(sparl.train also accepts an id": (UsageError, 5),
         "env returned 'Walks' but must return a gymnasium.Env": (UsageError, lambda: "Walks"),
         "env returned the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
-        "environment given in Python cannot be made: SystemExit: 3": (EnvironmentFault, fails),
-        r"cannot be copied .*; pass a function that makes it: TypeError: cannot copy a socket":
+        r"environment given in Python cannot be created \(SystemExit: 3": (EnvironmentFault, fails),
+        r"cannot be copied \(TypeError: cannot copy a socket\); pass a function that creates it":
             (EnvironmentFault, Uncopyable()),
         r"Walks\(\) has no time limit": (UsageError, Walks),
     }  # fmt: skip

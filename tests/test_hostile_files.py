@@ -19,6 +19,7 @@ import safetensors.numpy
 import sparl
 from resuming import stopped_at, write_manifest
 from sparl.cli import main
+from sparl.training.run_json import check_run
 
 pytestmark = pytest.mark.slow
 
@@ -221,7 +222,7 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
             lambda m: m["networks"]["actor"][0][0].update(activation="gelu"),
             "is gelu but must",
         ),
-        (lambda m: m["networks"].update(actor=[]), "the actor has no layers"),
+        (lambda m: m["networks"].update(actor=[]), "the network actor has no layers"),
         (lambda m: m.update(networks=[]), "cannot be read"),
         (lambda m: m.pop("policy"), "cannot be read"),
     ],
@@ -250,7 +251,8 @@ def test_an_agent_manifest_with_false_values_is_rejected(
         (lambda m: m["state"]["counters"].update(env_step=50_000), (
             "is 50000 but must be between"
         )),
-        (lambda m: m["state"].update(pickle="x"), "is missing or unexpected"),
+        (lambda m: m["state"].update(pickle="x"), "state.pickle is unexpected"),
+        (lambda m: m["state"].pop("counters"), "state.counters is missing"),
         (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 instead of Hopper"),
         (lambda m: m["about"]["config"].update(hidden=[9]), "hidden is (9,) instead of (4,)"),
         (lambda m: m["about"].update(growing_files={"metrics.csv": 5}), "cannot be used"),
@@ -437,3 +439,12 @@ def test_pickles_are_not_read_under_any_name(run: Path, capsys: pytest.CaptureFi
     (run / "agent.npy").rename(run / CHECKPOINT / "state.safetensors")
     rejection(capsys, "resume", str(run))
     assert not (run / "executed").exists()
+
+
+def test_an_entry_of_run_json_of_another_type_is_rejected_with_the_type() -> None:
+    about = {"state": "finished", "env_step": 5, "wall_seconds": 1.5}
+    check_run(about)
+    with pytest.raises(ValueError, match="env_step is five but must be of type int"):
+        check_run({**about, "env_step": "five"})
+    with pytest.raises(ValueError, match=r"wall_seconds is long but must be of type int \| float"):
+        check_run({**about, "wall_seconds": "long"})

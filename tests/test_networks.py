@@ -178,7 +178,7 @@ def test_a_packed_input_gives_the_same_bits() -> None:
 def test_inputs_of_different_batches_are_an_error() -> None:
     network = new_network(np.random.default_rng(0))
     x = np.ones((BATCH, 2), np.float32)
-    with pytest.raises(ValueError, match=r"\(8, 2\) and \(7, 2\)"):
+    with pytest.raises(ValueError, match=r"the first has \(8, 2\) and input 1 has \(7, 2\)"):
         network(x, PackedInput(x[:-1]))
     with pytest.raises(ValueError, match="2 features, but the network has 4"):
         network(PackedInput(x))

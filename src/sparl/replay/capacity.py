@@ -21,7 +21,7 @@ class DynamicCapacity:
 
     Attributes:
         minimum: number of transitions that are always kept.
-        probe: number of the oldest transitions whose actions are compared with the policy.
+        probe: number of the oldest transitions, from which D is computed.
         threshold: the value of D above which transitions are forgotten.
         until_below: whether to forget repeatedly until D is at most the threshold, as in the
             paper's text; the released code forgets once per check.

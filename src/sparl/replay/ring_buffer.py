@@ -103,14 +103,14 @@ class RingBuffer:
 
         Args:
             action: [n_act], in [-1, 1].
-            noise_free_action: [n_act], the policy's action without exploration.
+            noise_free_action: [n_act], the action without exploration noise.
             reward: reward of the step.
-            reached: [n_obs], the state that the step reached, also at the end of an episode.
+            reached: [n_obs], the state that the step reached, even at the end of an episode.
             terminated: whether the reached state is terminal, so that its value is 0.
             truncated: whether the episode was cut off in a state that is not terminal.
 
         Raises:
-            ValueError: if the episode has ended and the next one has not begun.
+            ValueError: if no episode is in progress; see `begin`.
         """
         if self._current is None:
             raise ValueError(
@@ -118,7 +118,8 @@ class RingBuffer:
             )
         count = self.first + self.size
         row = count % self.capacity
-        # Unless an episode ended, this row contains the state reached by the previous transition.
+        # Unless an episode ended, this row will contain the state that the previous transition
+        # reached.
         if self.size and self.capacity > 1 and not self.episode_end[row - 1]:
             self.apart[row - 1] = False
             self._reached.drop_newest()
@@ -147,9 +148,9 @@ class RingBuffer:
     def _newest_row(self) -> int:
         return (self.first + self.size - 1) % self.capacity
 
-    def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the row indices of the transitions with these ages (0 is the oldest)."""
-        rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
+    def rows(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row indices of the transitions at these offsets from the oldest one."""
+        rows: NDArray[np.int64] = (self.oldest + offsets) % self.capacity
         return rows
 
     def sample(self, batch_size: int, n_step: int, rng: Generator, paths: bool = True) -> Batch:
@@ -165,24 +166,29 @@ class RingBuffer:
             ValueError: if the buffer is empty.
         """
         if self.size == 0:
-            raise ValueError("replay buffer: it is empty, so no batch can be sampled")
-        ages = _native.integers(rng.bit_generator, self.size, batch_size)
-        return self.windows(ages, n_step, paths)
+            raise ValueError("the replay buffer is empty, so no batch can be sampled")
+        offsets = _native.integers(rng.bit_generator, self.size, batch_size)
+        return self.windows(offsets, n_step, paths)
 
-    def windows(self, ages: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
-        """Return the windows of up to n_step steps that start at these ages (0 is the oldest).
+    def windows(self, offsets: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
+        """Return the windows of up to n_step steps that start at the given transitions.
 
         A window ends early, after m < n_step steps, where its episode ends or at the newest
         transition. Its discount is gamma^m (m is n_step for a full window), or 0 if its last state
         is terminal. No window continues into another episode or across the ring's write position.
+
+        Args:
+            offsets: [B], the offset of each window's first transition from the oldest transition.
+            n_step: maximum number of steps in a window.
+            paths: whether the batch includes the states on the path of each window.
         """
         n_obs, n_act = self.observation.shape[1], self.action.shape[1]
         shapes: list[tuple[int, ...]] = [(n_obs,), (n_act,), (1,), (1,), (n_obs,)]
         if paths and n_step > 1:
             shapes += [(n_step, n_obs), (n_step,)]
-        arrays = tuple(np.empty((len(ages), *shape), np.float32) for shape in shapes)
+        arrays = tuple(np.empty((len(offsets), *shape), np.float32) for shape in shapes)
         _native.gather_windows(
-            self._bytes, n_obs, n_act, self.first, self.size, *self._reached.live, ages,
+            self._bytes, n_obs, n_act, self.first, self.size, *self._reached.live, offsets,
             self._powers_of(n_step), arrays, self._pool,
         )  # fmt: skip
         return Batch(*arrays)
@@ -220,8 +226,8 @@ class RingBuffer:
         """Append all but the first `skip` of the transitions that `transitions` returned.
 
         Raises:
-            ValueError: if there are more transitions than free rows, or if the arrays differ in
-                length.
+            ValueError: if there are more transitions than free rows, or if the lengths of the
+                arrays are inconsistent.
         """
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:

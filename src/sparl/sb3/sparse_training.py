@@ -46,25 +46,28 @@ class SparseTraining(BaseCallback):
     new schedule starts from the existing connections.
 
     For each network, the callback logs sparse/<network>_density, sparse/<network>_topology_updates,
-    sparse/<network>_moved (the number of new connections in the last topology update) and
-    sparse/<network>_progress (the completed share of the schedule).
+    sparse/<network>_moved (the number of new connections in the last topology update) and, if there
+    is a schedule, sparse/<network>_progress (the completed share of its topology updates).
 
     Args:
         method: static, DS, SET or RigL; see sparl.torch.DynamicSparsity.
-        density: density of each network, in (0, 1]; or a mapping with the keys "actor" and
-            "critic".
+        density: density of each network's Linear layers, in (0, 1]; or a mapping of densities with
+            the keys "actor" and "critic".
         schedule: when connections change, counted in updates of the agent (clock "agent") or of
             the network (clock "network"). With clock "agent" and a policy delay of d, each update
             of the actor counts as d. None means the schedule of sparl's preset for the length of
             this training, with a topology update every 1,000 updates of the agent (DS) or every
             10,000 updates of the network (SET, RigL), or more often in short training runs, so that
-            there are at least about twenty topology updates.
+            there are at least about twenty topology updates; for static, it means no schedule.
         seed: seed of all random choices of the topology.
-        verbose: 0 suppresses the table of layers.
+        verbose: 0 suppresses the tables of layers.
 
     Raises:
-        UsageError: at the start of training, before anything is changed: if the algorithm is not
-            supported, actor and critic share a Linear layer, or DynamicSparsity raises UsageError.
+        UsageError: at creation, if the method or the keys of the densities are unknown. At the
+            start of training, before anything is changed: if the algorithm is not supported, actor
+            and critic share a Linear layer, the model was trained with another method or density,
+            a default schedule is not possible because the number of updates depends on the length
+            of episodes, or DynamicSparsity raises UsageError.
     """
 
     def __init__(
@@ -81,8 +84,8 @@ class SparseTraining(BaseCallback):
         densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
         if set(densities) != set(NETWORKS):
             raise UsageError(
-                f"density has the keys {', '.join(densities)} but must have the keys actor and "
-                "critic"
+                f"SparseTraining: density has the keys {', '.join(densities)} but must have the "
+                "keys actor and critic"
             )
         self.method: MethodName = method
         self.densities = {name: float(densities[name]) for name in NETWORKS}
@@ -90,7 +93,8 @@ class SparseTraining(BaseCallback):
         self.seed = seed
         self.sparsity: dict[str, DynamicSparsity] = {}
         self._handles: list[Any] = []
-        self._ends: dict[str, int | None] = {}  # the last update of default schedules
+        # The network's number of updates after the calls of learn that a default schedule covers.
+        self._ends: dict[str, int | None] = {}
 
     def _on_training_start(self) -> None:
         model = self.model
@@ -185,8 +189,8 @@ class SparseTraining(BaseCallback):
             if kept["updates"] >= schedule.last:
                 warnings.warn(
                     f"SparseTraining: the schedule of {self.method} covered an earlier call of "
-                    "learn and has ended, so connections no longer change; pass a "
-                    "schedule=Schedule(...) that covers all calls, or start a new schedule with "
+                    "learn and has ended, so connections no longer change; pass a schedule that "
+                    "covers all calls, schedule=Schedule(...), or start a new one with "
                     "reset_num_timesteps=True",
                     stacklevel=2,
                 )

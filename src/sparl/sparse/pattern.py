@@ -22,7 +22,7 @@ class Pattern:
         n_out: number of outputs.
         positions: int64 [N], strictly ascending; connection input -> output has the position
             output * n_in + input. Arrays with one value per connection are in this order, the
-            canonical (row-major) order.
+            canonical (row-major) order. The array becomes read-only.
 
     Raises:
         ValueError: if positions are out of range, out of order or repeated, or not int64 [N].
@@ -85,14 +85,21 @@ class Pattern:
     def find(self, positions: Positions) -> tuple[Positions, NDArray[np.bool_]]:
         """Look up positions in this pattern, and find out which of them are connected.
 
+        Args:
+            positions: int64 [n], in any order; ascending positions are found fastest.
+
         Returns:
-            Indices into this pattern's positions, int64 [len(positions)], and whether each
-            connection exists, bool [len(positions)]; indices of other connections are invalid.
+            For each position, its index in this pattern's positions, int64 [n], and whether its
+            connection exists, bool [n]. The index of a connection that does not exist has no
+            meaning.
         """
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of these connections that exist in other; 1 if there are none."""
+        """Return the share of this pattern's connections that exist in another pattern.
+
+        The share is 1 if this pattern has no connections.
+        """
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 

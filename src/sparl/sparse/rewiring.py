@@ -1,4 +1,4 @@
-"""Rewiring: a change of one layer's pattern, which moves the values of its connections."""
+"""Rewiring: a change of one layer's pattern, and the transfer of values to the new pattern."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ def round_half_up(x: float) -> int:
 
 
 def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
-    """Distribute connections by the Erdos-Renyi rule (Evci et al. 2020; RLx2).
+    """Return each layer's number of connections by the Erdos-Renyi rule (Evci et al. 2020; RLx2).
 
     density_l = eps (n_in + n_out) / (n_in n_out), where eps is such that all layers together keep
     (1 - sparsity) of their weights. A layer whose density would exceed 1 becomes dense, and eps is
-    computed again for the other layers. A layer of n weights then has n - int(sparsity_l n)
+    computed again for the other layers. A layer of n weights then has n - int((1 - density_l) n)
     connections, as in RLx2's released code.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
@@ -41,12 +41,16 @@ def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list
     """Scale `wanted` by one factor so that the connections add up to `total`.
 
     A layer that would exceed its size becomes dense, and the factor is computed again for the other
-    layers. The rounding error is added to the largest layer that has room for it.
+    layers. The largest layer absorbs the rounding error; the next largest ones absorb what does not
+    fit into it.
 
     Args:
-        shapes: shapes of the layers.
+        shapes: (n_in, n_out) of each layer.
         wanted: number of connections of each layer before scaling; must be positive.
         total: number of connections of all layers together.
+
+    Returns:
+        The number of connections of each layer.
 
     Raises:
         ValueError: if total is negative or exceeds the total size of the layers.
@@ -54,8 +58,8 @@ def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list
     sizes = [n_in * n_out for n_in, n_out in shapes]
     if not 0 <= total <= sum(sizes):
         raise ValueError(
-            f"density: the number of connections is {total} but must be in [0, {sum(sizes)}], the "
-            "size of the layers"
+            f"density: the total number of connections is {total} but must be in "
+            f"[0, {sum(sizes)}], because the layers have {sum(sizes)} positions"
         )
     full: set[int] = set()
     while True:

@@ -6,8 +6,8 @@ A schedule is a function. A decorator registers it, so that a configuration can 
     def halve(layer):
         return round(layer.initial * (1 - layer.progress / 2)), layer.fraction
 
-The name of a schedule is recorded, and its module is imported, as for a rule; see
-`sparl.topology.rules`.
+As for a rule, every run records the name of its schedule, and the user imports the schedule's
+module; see `sparl.topology.rules`.
 """
 
 from __future__ import annotations

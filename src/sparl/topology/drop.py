@@ -25,8 +25,8 @@ def round_down(x: float) -> int:
 def drop_smallest(layer: LayerView, count: int, rng: Generator) -> Indices:
     """Drop the `count` weights of smallest magnitude (RigL, RLx2).
 
-    Ties are broken by canonical position. For N connections, the count is floor(zeta N), as in
-    RLx2's released code.
+    Among equal magnitudes, those at lower canonical positions are dropped first. For N connections,
+    the count is floor(fraction N), as in RLx2's released code.
     """
     return _smallest(np.abs(layer.weights), count)
 
@@ -35,10 +35,10 @@ def drop_smallest(layer: LayerView, count: int, rng: Generator) -> Indices:
 def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator) -> Indices:
     """Drop the positive and the negative weights nearest zero, as in DS and SET.
 
-    See Mocanu et al. 2018. For L live connections, the count is round(eta L). The count is divided
-    between positive and negative weights in proportion to their numbers. Ties are broken by
-    canonical position. Dead links, whose weight is exactly 0, are also removed, before this rule is
-    called.
+    See Mocanu et al. 2018. For L live connections, the count is round(fraction L). The count is
+    divided between positive and negative weights in proportion to their numbers. Among equal
+    weights, those at lower canonical positions are dropped first. Dead links, whose weight is
+    exactly 0, are also removed, before this rule is called.
     """
     w = layer.weights
     positive, negative = np.flatnonzero(w > 0), np.flatnonzero(w < 0)
@@ -52,7 +52,10 @@ def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator)
 
 
 def _smallest(values: NDArray[np.float32], count: int) -> Indices:
-    """Return, in linear time, the indices of the `count` smallest values; the index breaks ties."""
+    """Return, in linear time, the indices of the `count` smallest values.
+
+    Among equal values, lower indices are preferred.
+    """
     if count <= 0:
         return np.empty(0, np.int64)
     threshold = np.partition(values, count - 1)[count - 1]

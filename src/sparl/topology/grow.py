@@ -19,12 +19,14 @@ def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> 
 
 @grow_rule("gradient", needs={GRADIENT})
 def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """Grow where |dL/dw| is largest (RigL, Evci et al. 2020); ties are broken by position.
+    """Grow where |dL/dw| is largest (RigL, Evci et al. 2020).
 
-    The dense gradient is computed in chunks of rows, and only the best `count` positions so far
-    are kept, so that memory is proportional to the number of connections for layers of any width.
+    Among equal magnitudes, lower positions are preferred. The dense gradient is read in chunks of
+    rows, and only the best `count` positions so far are kept, so that the memory in addition to one
+    chunk is proportional to the number of connections for layers of any width.
 
     Raises:
+        ValueError: if the layer has no gradient.
         FloatingPointError: if a gradient is not finite.
     """
     if layer.gradient is None:
@@ -50,13 +52,14 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
     return np.sort(positions)
 
 
-CHUNK_VALUES = 1 << 20  # maximum entries of the dense gradient in memory
+CHUNK_VALUES = 1 << 20  # maximum entries of the dense gradient per chunk, or one longer row
 
 
 def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the ascending indices of the `count` largest values; ties are broken by index.
+    """Return the ascending indices of the `count` largest values.
 
-    If there are fewer values, all indices are returned.
+    Among equal values, lower indices are preferred. If there are fewer values, all indices are
+    returned.
     """
     if values.size <= count:
         return np.arange(values.size)
@@ -71,6 +74,12 @@ def random_free_positions(kept: Pattern, count: int, rng: Generator) -> Position
 
     Memory is proportional to the number of kept connections plus the count. The free position with
     a given rank is the rank plus the number of kept positions before that free position.
+
+    Returns:
+        Ascending positions, int64 [count].
+
+    Raises:
+        ValueError: if there are fewer than `count` free positions.
     """
     ranks = distinct_integers(kept.size - kept.connections, count, rng)
     free_before = kept.positions - np.arange(kept.connections)  # before each kept position

@@ -11,7 +11,11 @@ from sparl.topology.grow import random_free_positions
 
 
 def random_pattern(n_in: int, n_out: int, connections: int, rng: Generator) -> Pattern:
-    """Draw a pattern with exactly `connections` connections, uniformly at random."""
+    """Draw a pattern with exactly `connections` connections, uniformly at random.
+
+    Raises:
+        ValueError: if the layer has fewer positions.
+    """
     empty = Pattern(n_in, n_out, np.empty(0, np.int64))
     return Pattern(n_in, n_out, random_free_positions(empty, connections, rng))
 
@@ -34,9 +38,13 @@ def largest_of_uniform(
 
     Returns:
         The pattern and the weights of its connections, float32 [connections].
+
+    Raises:
+        ValueError: if the layer has fewer positions.
     """
     pattern = random_pattern(n_in, n_out, connections, rng)
-    # The maximum of k uniforms on [0, 1] is u^(1/k); the other k - 1 are uniform below the maximum.
+    # The maximum of k uniform draws from [0, 1] is distributed like u^(1/k) with a uniform u; given
+    # the maximum, the other k - 1 draws are uniform below it.
     remaining = n_in * n_out - np.arange(connections)
     magnitudes = bound * np.exp(np.cumsum(np.log1p(-rng.random(connections)) / remaining))
     rng.shuffle(magnitudes)
@@ -47,7 +55,7 @@ def largest_of_uniform(
 def largest_of_matrix(matrix: NDArray[np.float32], connections: int) -> Pattern:
     """Return the pattern of the `connections` largest magnitudes in a matrix [n_out, n_in].
 
-    Ties are broken by position.
+    Among equal magnitudes, lower positions are preferred.
     """
     magnitudes = np.abs(matrix).reshape(-1)
     order = np.argsort(-magnitudes, kind="stable")[:connections]

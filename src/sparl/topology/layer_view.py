@@ -37,13 +37,13 @@ class FactoredGradient:
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """A layer's pattern and weights, and its gradient for rules that need one.
+    """A layer's pattern and weights, and its gradient if a rule needs it.
 
     Attributes:
         pattern: the existing connections.
         weights: float32 [N], in canonical order; read-only.
-        gradient: dense gradient of the current loss, for rules that need one; a float32 array
-            [n_out, n_in] is accepted too. None for other rules.
+        gradient: dense gradient of the current loss; a float32 array [n_out, n_in] is accepted too.
+            None if neither the drop rule nor the grow rule needs the gradient.
     """
 
     pattern: Pattern

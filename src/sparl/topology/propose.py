@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 import sparl.topology.drop
-import sparl.topology.grow  # noqa: F401  (importing both registers their rules)
+import sparl.topology.grow  # noqa: F401  (importing the two modules registers their rules)
 from sparl.errors import UsageError
 from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
@@ -24,8 +24,8 @@ class TopologyMethod:
     """A drop rule, a grow rule and a density schedule.
 
     Attributes:
-        drop: a registered rule or a plain function. A plain function declares no requirements, and
-            for N connections its count is round(fraction N).
+        drop: a registered rule or a plain function. A plain function declares no requirements and
+            keeps dead links as candidates; for N connections, its count is round(fraction N).
         grow: a registered rule or a plain function.
         density: a registered density schedule.
     """
@@ -123,7 +123,7 @@ def propose(
     Args:
         method: the rules that choose connections.
         layer: the layer before the update.
-        fraction: share of the layer's connections to move.
+        fraction: share of the layer's connections to move, in [0, 1].
         rng: random generator of the topology.
         connections: number of connections after the update; None means unchanged.
 
@@ -132,8 +132,10 @@ def propose(
 
     Raises:
         ValueError: if the fraction is outside [0, 1].
-        UsageError: if a rule fails, or returns the wrong number of connections, the same connection
-            twice, or a position that is not free.
+        UsageError: if a rule fails, or its result is not a one-dimensional array of integers, has
+            the wrong length, or contains duplicates, invalid indices or positions that are not
+            free.
+        FloatingPointError: if a rule finds a value that is not finite.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")

@@ -28,6 +28,7 @@ class Rule:
         choose: the function.
         name: the name of the rule; "" if the function is not registered.
         kind: what messages call a rule of this class.
+        registry: the registered rules of this class, by name.
     """
 
     choose: Callable[..., Any]
@@ -42,8 +43,8 @@ class Rule:
         """Call the function.
 
         Raises:
-            UsageError: if the function fails. FloatingPointError, which means that the training has
-                diverged, MemoryError and sparl's own errors are not converted.
+            UsageError: if the function raises an exception. FloatingPointError, which means that
+                the training has diverged, MemoryError and sparl's own errors are raised unchanged.
         """
         try:
             return self.choose(*args, **kwargs)
@@ -83,21 +84,23 @@ class Rule:
         return rule
 
     def registered(self) -> Self:
-        """Register this rule and return it; the same definition may be registered again.
+        """Register this rule and return it.
+
+        A rule whose function has the same module and qualified name is replaced.
 
         Raises:
-            UsageError: if the name is in use or is not an identifier.
+            UsageError: if another function has the name, or the name is not valid.
         """
         if not is_rule_name(self.name):
             raise UsageError(
-                f"rule name {self.name!r} is not a valid identifier; use letters, digits and "
-                "underscores"
+                f"{self.kind} name {self.name!r} is not valid; use at most 64 ASCII letters, "
+                "digits and underscores, without a digit at the start"
             )
         known = self.registry.get(self.name)
         if known is not None and not _same_source(known.choose, self.choose):
             raise UsageError(
-                f"rule '{self.name}' is already registered by {known.choose.__module__}; choose "
-                "another name"
+                f"{self.kind} '{self.name}' is already registered by {known.choose.__module__}; "
+                "choose another name"
             )
         self.registry[self.name] = self
         return self
@@ -122,5 +125,8 @@ class Rule:
 
 
 def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
-    """Return whether two functions have the same definition, for example in a rerun cell."""
+    """Return whether two functions have the same module and qualified name.
+
+    This is the case if a notebook cell that defines a function is run again.
+    """
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)

@@ -16,15 +16,17 @@ Clock = Literal["agent", "network"]  # which updates are counted
 class Schedule:
     """Schedules topology updates at the updates first, first + every, and so on up to last.
 
-    At each of them, a density schedule chooses a layer's number of connections, and the fraction of
-    connections to move, which is usually the fraction of this schedule.
+    In sparl's own agents, a density schedule chooses each layer's number of connections at these
+    updates, and the fraction of connections to move, which is usually the fraction of this
+    schedule.
 
     Attributes:
-        first: number of the update with the first topology update; the clock counts from 1.
+        first: number of the update with the first topology update; updates are counted from 1.
         every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
         fraction: share of a layer's connections that moves; the initial share, zeta_0, if annealed.
-        clock: whether the updates of the agent or those of the network are counted.
+        clock: whether the updates of the agent or those of the network are counted; they differ if
+            the network is not updated in every update of the agent (policy delay).
         annealed: whether the fraction decays to 0 at `last` along a cosine.
     """
 
@@ -36,13 +38,17 @@ class Schedule:
     annealed: bool = False
 
     def fraction_at(self, update: int) -> float:
-        """Return the fraction at an update t; zeta_0 / 2 (1 + cos(pi t / T_end)) if annealed."""
+        """Return the fraction at an update t.
+
+        If annealed, this is zeta_0 / 2 * (1 + cos(pi t / last)) (Evci et al. 2020), and 0 after
+        `last`.
+        """
         if not self.annealed:
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
 
     def progress_at(self, update: int) -> float:
-        """Return the completed share of the schedule at an update, in [0, 1]."""
+        """Return the completed share of the schedule at an update: update / last, at most 1."""
         return min(update / self.last, 1.0)
 
     def of_layer(self, update: int, initial: int, pattern: Pattern) -> LayerProgress:

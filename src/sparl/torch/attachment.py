@@ -44,7 +44,15 @@ attached: WeakKeyDictionary[torch.optim.Optimizer, DynamicSparsity] = WeakKeyDic
 
 @dataclass(frozen=True)
 class SavedTopology:
-    """The validated content of a DynamicSparsity's state_dict."""
+    """The topology of a DynamicSparsity: a validated state_dict, or the initial topology.
+
+    Attributes:
+        patterns: the connections of each layer, by the layer's name.
+        updates: number of optimizer steps so far.
+        topology_updates: number of topology updates so far.
+        moved: number of new connections in the last topology update.
+        rng: random generator of the topology.
+    """
 
     patterns: dict[str, Pattern]
     updates: int
@@ -55,7 +63,15 @@ class SavedTopology:
 
 @dataclass(frozen=True)
 class Attachment:
-    """The plan for a DynamicSparsity: its layers, their numbers of connections, and its targets."""
+    """The plan for a DynamicSparsity.
+
+    Attributes:
+        rows: every module with parameters.
+        layers: the layers that can be sparse.
+        counts: the initial number of connections of each of these layers, by name.
+        targets: the corresponding layers of the target network, if there is one.
+        saved: the topology to continue from, if any.
+    """
 
     rows: list[SurveyRow]
     layers: list[MaskedLinear]
@@ -76,7 +92,7 @@ def plan_attachment(
     state: Mapping[str, Any] | None = None,
     replaced: Collection[DynamicSparsity] = (),
 ) -> Attachment:
-    """Check the arguments of DynamicSparsity without changing anything.
+    """Check the arguments of DynamicSparsity and return the plan, without changing anything.
 
     The caller removes the objects in `replaced` before it attaches a new one, so their optimizers
     and layers count as unused.
@@ -91,7 +107,7 @@ def plan_attachment(
     if not layers:
         found = "; ".join(f"{row.name}: {row.reason}" for row in rows)
         raise UsageError(
-            f"DynamicSparsity: no layer can be made sparse ({found or 'the model has no layers'})"
+            f"DynamicSparsity: no layer can be made sparse ({found or 'no module has parameters'})"
         )
     _check_free(optimizer, layers, replaced)
     shapes = {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in layers}
@@ -146,8 +162,8 @@ def _check_free(
         used = _used(layers, replaced)
     if used:
         raise UsageError(
-            f"DynamicSparsity: {used[0]} is already sparse under another optimizer; call remove() "
-            "of that DynamicSparsity first"
+            f"DynamicSparsity: layer {used[0]} is already sparse under another optimizer; call "
+            "remove() of that DynamicSparsity first"
         )
 
 
@@ -161,8 +177,8 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
     """Parse and validate the state_dict of a DynamicSparsity.
 
     Raises:
-        UsageError: if the state is damaged, or if its method, layer names or layer sizes differ
-            from those of the model.
+        UsageError: if the state is damaged, its method or layer names differ from the arguments, or
+            a position is outside its layer.
     """
     if state.get("method") != method:
         raise UsageError(f"state: method is {state.get('method')} but must be {method}")
@@ -181,7 +197,7 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
     if set(positions) != names:
         differ = sorted(set(positions) ^ names)
         raise UsageError(
-            "state: it belongs to a different model; only one of the two models has "
+            "state: it belongs to a different model; only one of the two models has the layers "
             f"{', '.join(differ)}; load the state of this model"
         )
     patterns = {}
@@ -206,11 +222,13 @@ def warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
         was_dense = values.size - count <= values.size // FEW_ZEROS
         if not lossless and (attachment.saved is not None or not was_dense):
             wanted = saved.patterns[layer.name].connections
-            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
+            lost.append(
+                f"layer {layer.name} ({count:,} non-zero weights for {wanted:,} connections)"
+            )
     if lost:
         warnings.warn(
-            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}, because the "
-            "zeros of the weights do not match the requested connections; load weights and "
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}, because "
+            "the zeros of the weights do not match the requested connections; load weights and "
             "topology from the same training run, or pass the density of the weights",
             stacklevel=3,
         )

@@ -49,49 +49,59 @@ class DynamicSparsity:
     that drops and grows connections is the same as in sparl's own agents. The methods are:
 
     * static: random connections that never change.
-    * DS (Sokar et al. 2021): random initial connections. After the optimizer's step, all dead links
-      (weights of exactly 0) and the weakest live connections of each sign are dropped, and the same
-      number of connections is grown at random. Target networks have their own connections.
+    * DS (Sokar et al. 2021): random initial connections. A topology update follows the optimizer's
+      step: all dead links (weights of exactly 0) and the weakest live connections of each sign are
+      dropped, and the same number of connections is grown at random. Target networks have their own
+      connections.
     * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020), as in RLx2: the initial connections are
-      those with the largest initial weights. A topology update replaces the optimizer's step: the
-      connections with the smallest weights are dropped, and new connections are grown at random
-      (SET) or where the gradient is largest (RigL).
+      those whose initial weights have the largest magnitudes. A topology update replaces the
+      optimizer's step: the connections whose weights have the smallest magnitudes are dropped, and
+      new connections are grown at random (SET) or where the gradient is largest (RigL).
 
     If a model is already sparse and has no more connections than the density allows, it keeps all
-    of them. If it has more connections, or connections that differ from those in `state`, a warning
-    is issued. To copy this object (copy.deepcopy, pickle), copy it together with its model, target
-    and optimizer.
+    of them. If it has more connections, or connections that `state` lacks, their weights are set to
+    zero, and a warning is issued. To copy this object (copy.deepcopy, pickle), copy it together
+    with its model, target and optimizer.
 
     The weight and the moments of a grown connection start at 0. For RigL, `.grad` contains the
     gradients of all positions before a step that changes connections. A layer without a gradient
     does not change, just as optimizers skip parameters without a gradient.
 
     Args:
-        modules: a model, or several models that share one optimizer; all their Linear layers become
-            sparse. Under DistributedDataParallel, wrap the model first; all ranks then use the
-            connections, the random choices and the schedule of the first rank.
+        modules: a model, or several models that share one optimizer. Their Linear layers become
+            sparse, except those whose weight is shared with another layer, computed from other
+            parameters, frozen or not trained by the optimizer. Under DistributedDataParallel, wrap
+            the model first; all ranks then use the connections, the random choices and the schedule
+            of the first rank.
         optimizer: a torch.optim.SGD, Adam or AdamW object. DynamicSparsity does not keep the
-            optimizer alive; when the optimizer no longer exists, the model is released.
+            optimizer alive; when the optimizer no longer exists, all hooks are removed.
         method: static, DS, SET or RigL.
         density: density of all layers together, in (0, 1], distributed by Erdos-Renyi; or a mapping
             from layer names to densities, in which case all other layers stay dense.
         schedule: when connections change and how many, counted in optimizer steps; the schedule's
-            clock is ignored. A schedule is required for all methods except static.
+            clock is ignored. Required for all methods except static, for which it must be None.
         target: the model's target network, if there is one; it must have the same modules.
         target_rule: which connections the target network has. "shared" means those of the model at
             the last target update. "own" means the target's connections of largest magnitude, as
             many as in the model. None means the rule of the method.
         seed: seed of all random choices.
         state: the state_dict from which to continue; load the model's weights first.
-        quiet: whether to suppress the table of layers.
+        quiet: whether to suppress the table of layers, which is otherwise printed.
+
+    Attributes:
+        updates: number of optimizer steps so far.
+        topology_updates: number of topology updates so far.
+        moved: number of new connections in the last topology update.
 
     Raises:
-        UsageError: at creation, before anything is changed: if the method, the density or the state
-            is invalid, the optimizer is not supported, the optimizer or a layer is already in use,
-            no layer can be sparse, or the target's layers differ from the model's. In a step: if
-            the step receives a closure, a weight was replaced, or the model was wrapped in
-            DistributedDataParallel after this object was created.
-        Diverged: in a step, if a weight or gradient that the rules use is not finite.
+        UsageError: at creation, before anything is changed: if the method, the density, the
+            schedule or the state is invalid, the optimizer is not supported, the optimizer or a
+            layer is already in use, no layer can be sparse, the size of a layer is not yet known,
+            or the target's layers differ from the model's. In a step: if the step receives a
+            closure, a weight was replaced, or the model was wrapped in DistributedDataParallel
+            after this object was created.
+        Diverged: in a step that updates the topology, if a weight or gradient that the rules use is
+            not finite.
     """
 
     def __init__(
@@ -137,7 +147,10 @@ class DynamicSparsity:
             PlainConsole().print(self.table())
 
     def _first_topology(self, attachment: Attachment, choice: str) -> SavedTopology:
-        """Return the initial topology; under DistributedDataParallel, return the first rank's."""
+        """Return the initial topology, and find out whether the ranks are synchronised.
+
+        Under DistributedDataParallel, all ranks get the topology and the schedule of the first.
+        """
         saved = attachment.saved
         if saved is None:
             patterns = {
@@ -196,8 +209,8 @@ class DynamicSparsity:
             optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self.layers:
-            # This hook runs before the gradient is accumulated, so that all other hooks receive the
-            # masked gradient.
+            # This hook runs before the gradient is accumulated, so that `.grad` and the hooks that
+            # run after accumulation receive the masked gradient.
             self._handles += [layer.weight.register_hook(_gradient_hook(self, layer))]
         for tracked in self._targets:
             self._handles += tracked.attach()
@@ -206,7 +219,7 @@ class DynamicSparsity:
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer) -> DynamicSparsity | None:
-        """Return the object that is attached to an optimizer, if any."""
+        """Return the DynamicSparsity that is attached to an optimizer, or None."""
         return attached.get(optimizer)
 
     def remove(self) -> None:
@@ -218,7 +231,7 @@ class DynamicSparsity:
             del attached[optimizer]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything except the hooks, for copies and pickles."""
+        """Return everything except the hooks, with the optimizer, for copies and pickles."""
         state = {k: v for k, v in self.__dict__.items() if k not in ("_handles", "_optimizer")}
         return {**state, "optimizer": self.optimizer, "attached": bool(self._handles)}
 
@@ -234,7 +247,7 @@ class DynamicSparsity:
 
     @property
     def _due(self) -> bool:
-        """Whether connections change at the next step."""
+        """Whether a topology update is due at the next step."""
         now = self.updates + 1
         return self.schedule.due_until(now) > self.schedule.due_until(self.updates)
 
@@ -268,7 +281,7 @@ class DynamicSparsity:
                         parameter.grad = None
 
     def _check_weights_and_ranks(self) -> None:
-        """Check that no weight was replaced and that all ranks have the same connections.
+        """Check that no weight was replaced and that the model was not wrapped afterwards.
 
         Raises:
             UsageError: if a weight was replaced, or if the model was wrapped in
@@ -316,7 +329,7 @@ class DynamicSparsity:
         for what, array in (("weight", values), ("gradient", gradient)):
             if array is not None and not np.isfinite(array).all():
                 raise Diverged(
-                    f"DynamicSparsity: training diverged at step {self.updates}: a {what} of "
+                    f"DynamicSparsity: training diverged at step {self.updates}: a {what} of layer "
                     f"{layer.name} is not finite"
                 )
         view = LayerView(layer.pattern, values, gradient)
@@ -324,7 +337,11 @@ class DynamicSparsity:
         return None if proposal is None else proposal.rewiring
 
     def settle_targets(self) -> None:
-        """Apply the target rule now; only target layers that are never called require this."""
+        """Apply the target rule now instead of at the next call of each target layer.
+
+        Call this before code reads the weights of a target layer without calling the layer or the
+        module that contains it.
+        """
         for tracked in self._targets:
             tracked.settle()
 
@@ -337,12 +354,15 @@ class DynamicSparsity:
 
     @property
     def density(self) -> float:
-        """Number of existing connections divided by the number of possible connections."""
+        """Share of the possible connections that exist, over all layers that can be sparse."""
         patterns = self.patterns.values()
         return sum(p.connections for p in patterns) / sum(p.size for p in patterns)
 
     def table(self) -> str:
-        """Return a line for each layer that states its connections or why it is not sparse."""
+        """Return a table of the layers, with their connections or the reason why they are dense.
+
+        The last line contains the method, all connections and the number of topology updates.
+        """
         patterns = self.patterns
         width = max(len(row.name) for row in self._rows)
         lines = []
@@ -367,7 +387,7 @@ class DynamicSparsity:
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the connections, the counters and the state of the random generator.
+        """Return the method, the connections, the counters and the random generator's state.
 
         The weights are part of the model's state_dict, and the moments are part of the optimizer's.
         """
@@ -388,14 +408,15 @@ class DynamicSparsity:
         """Load a state returned by state_dict.
 
         The states of the model and the optimizer may be loaded before or after this call. The state
-        of a target network must be loaded before it.
+        of a target network must be loaded before this call.
 
         Args:
             state: the state; positions may also be lists of integers.
 
         Raises:
-            UsageError: if the state's method, layer names or layer sizes differ from those of the
-                model; nothing is changed in this case.
+            UsageError: if the state is damaged, its method or layer names differ from those of this
+                object, a position is outside its layer, or a weight was replaced; nothing is
+                changed in these cases.
         """
         saved = parse_state(state, self.method, self.layers)
         for layer in self.layers:

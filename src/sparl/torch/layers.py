@@ -80,14 +80,14 @@ class MaskedLinear:
 
 
 def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
-    """Copy a tensor of any device and precision to the CPU as float32."""
+    """Return a tensor of any device and precision as float32; both may share memory."""
     array: NDArray[np.float32] = values.detach().to("cpu", torch.float32).numpy()
     return array
 
 
 @dataclass(frozen=True)
 class SurveyRow:
-    """A layer with weights, and the reason why it cannot be sparse (None if it can)."""
+    """A module with parameters, and the reason why it cannot be sparse (None if it can)."""
 
     name: str
     module: nn.Module
@@ -97,8 +97,8 @@ class SurveyRow:
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
     """Yield every module of one or several models, together with its name.
 
-    If there are several models, names start with the model's index. Wrapping a model in
-    DistributedDataParallel does not change the names.
+    A single model itself has the name of its class. If there are several models, names start with
+    the model's index. Wrapping a model in DistributedDataParallel does not change the names.
     """
     if isinstance(modules, nn.Module):
         for name, module in _unwrapped(modules).named_modules():
@@ -114,10 +114,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow]:
-    """List every module that has weights once, and state the reason if it cannot be sparse.
+    """List every module with parameters of its own once, and the reason if it cannot be sparse.
 
     Raises:
-        UsageError: if the size of a layer is not yet known.
+        UsageError: if a layer is lazy and its size is not yet known.
     """
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
     owners: dict[int, str] = {}  # first layer of each parameter, by the parameter's id
@@ -131,8 +131,8 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow
         reason = None
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
             raise UsageError(
-                f"DynamicSparsity: the size of {name} is not known yet; call the model once before "
-                "creating DynamicSparsity"
+                f"DynamicSparsity: the size of layer {name} is not known yet; call the model once "
+                "before creating DynamicSparsity"
             )
         own = [p for p in parameters if p is not module._parameters.get("bias")]
         shared = [owners[id(p)] for p in own if id(p) in owners]
@@ -157,7 +157,7 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow
 def connections(
     shapes: Mapping[str, tuple[int, int]], density: float | Mapping[str, float]
 ) -> dict[str, int]:
-    """Return the number of connections of each layer.
+    """Return the number of connections of each layer, by name.
 
     Args:
         shapes: (n_in, n_out) of each layer, by name.

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def wrapper_of(weights: Iterable[torch.Tensor]) -> DistributedDataParallel | None:
-    """Return the DistributedDataParallel that synchronises these weights, or None.
+    """Return the DistributedDataParallel that synchronises one of these weights, or None.
 
     Wrappers with a single rank are ignored. A module has no reference to its wrapper, so this
     function searches all live objects, which takes tens of milliseconds. It skips the search unless

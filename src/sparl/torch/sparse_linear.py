@@ -101,7 +101,7 @@ class SparseLinear(nn.Module):
                 wrong shape.
         """
         weight = self.weight
-        if not x.is_cpu or x.dtype != torch.float32 or weight.dtype != torch.float32:
+        if any(not v.is_cpu or v.dtype != torch.float32 for v in (x, weight)):
             raise UsageError(
                 f"SparseLinear: the input is {x.dtype} on {x.device} and the weights are "
                 f"{weight.dtype} on {weight.device}, but both must be torch.float32 on cpu"
@@ -124,6 +124,10 @@ class SparseLinear(nn.Module):
         Args:
             linear: the layer.
             pattern: the connections; None keeps the connections whose weights are not zero.
+
+        Raises:
+            UsageError: if the shapes of the layer and the pattern differ, or the layer has no
+                inputs or no outputs.
         """
         weights = to_numpy(linear.weight)
         n_out, n_in = weights.shape
@@ -194,7 +198,7 @@ def _pool(threads: int) -> _native.Pool:
 
 
 class _Product(torch.autograd.Function):
-    """Compute y = x W^T + b, and dL/dx and dL/dW of existing connections in one backward pass."""
+    """Compute y = x W^T + b, and in one backward pass dL/dx, dL/db and dL/dW of the connections."""
 
     @staticmethod
     def forward(
@@ -270,7 +274,7 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
 
 
 def densify(model: nn.Module) -> None:
-    """Replace SparseLinear layers with Linear layers, in place; absent connections become 0."""
+    """Replace SparseLinear layers with Linear layers in place, with zeros at absent connections."""
     for name, module in list(model.named_modules()):
         if name and isinstance(module, SparseLinear):
             model.set_submodule(name, module.to_linear())

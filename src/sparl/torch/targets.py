@@ -82,7 +82,8 @@ class TrackedTarget:
 class SettlingHook:
     """A forward pre-hook that applies the rule to a target network's layer.
 
-    A copy of the hook does nothing, because a copied module does not belong to a DynamicSparsity.
+    A copy of the hook does nothing, because a module that is copied alone does not belong to a
+    DynamicSparsity. A copied DynamicSparsity registers hooks of its own.
     """
 
     def __init__(self, tracked: TrackedTarget | None) -> None:

@@ -1,1 +1,1 @@
-"""Train agents. A run trains one configuration with one seed, and has a folder to itself."""
+"""Train agents. A run trains one agent with one configuration and seed, in its own folder."""

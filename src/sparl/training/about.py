@@ -41,7 +41,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
     rows = folder.rows(EVALUATIONS)
     last = _last_evaluation(folder, rows)
     evaluated = [int(last["env_step"])] if last else []
-    # run.json was written at the start or the end of the run; the other files may be newer.
+    # run.json is written only a few times during a run; the other files may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
     steps = [about.get("env_step", 0), *found[:1], *evaluated]
     if alone:
@@ -77,7 +77,7 @@ def _last_evaluation(folder: RunFolder, rows: list[dict[str, str]]) -> dict[str,
 
 
 def _continuation(folder: RunFolder, config: Config) -> str:
-    """Describe how the run would be resumed from its newest usable checkpoint."""
+    """Describe how the run can be resumed from its newest usable checkpoint, or why it cannot."""
     checkpoints, errors = Checkpoints(folder.path), []
     longer = ""
     if config.end < config.steps:

@@ -11,7 +11,9 @@ from sparl.types import Array
 
 
 class ActionScale:
-    """Maps each entry of an action linearly from [-1, 1] to [low, high], and never out of bounds.
+    """Maps each entry of an action linearly from [-1, 1] to [low, high].
+
+    Rounding never moves a result outside these bounds.
 
     Args:
         low: lower bounds, float64 [n_act].

@@ -24,7 +24,7 @@ def save_networks(
         like: run folder of an agent that was trained in the same task; its manifest is used as a
             template.
         into: the folder to write to.
-        networks: arrays by NETWORK.LAYER.BLOCK.
+        networks: arrays by NETWORK.MEMBER.LAYER.BLOCK, for example actor.member0.layer0.weight.
         optimizer: moments and steps of the optimisers; see load_networks.
         sizes: lengths of an observation and of an action.
 

@@ -1,4 +1,4 @@
-"""Read and write the files of an agent: its networks, and how their outputs become actions.
+"""Read and write the files of an agent: its networks, and how the actor's outputs become actions.
 
 Arrays are stored as safetensors and everything else as JSON, so reading the files cannot execute
 code.
@@ -84,7 +84,10 @@ def save_agent(
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         observations: observations from an evaluation, float32 [B, n_obs], which are used to check
-            exports.
+            exports; None writes no observations.
+
+    Raises:
+        ResourceError: if a file cannot be written.
     """
     data, manifest = packed_agent(agent, normalizer, environment, about)
     folder.write(AGENT, data)
@@ -103,7 +106,7 @@ def packed_agent(
     about: dict[str, Any],
     files: AgentFiles = LAST,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the contents of an agent's files: the arrays, and the manifest.
+    """Return the contents of an agent's files: the serialized arrays, and the manifest.
 
     Args:
         agent: the agent.
@@ -186,11 +189,12 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
 def load_networks(
     path: str | Path,
 ) -> tuple[TrainedAgent, Arrays, tuple[Arrays, dict[str, int]] | None]:
-    """Load a run's agent, the arrays of all its networks, and the moments of its optimisers.
+    """Load a run's agent, the arrays in its file, and the moments of its optimisers.
 
     Returns:
-        The agent; the arrays by NETWORK.LAYER.BLOCK; and the moments and steps of its optimisers,
-        or None if the agent was saved without them.
+        The agent; the arrays of all networks by NETWORK.MEMBER.LAYER.BLOCK, with those of the
+        normalizer, if any; and the moments and step counts of the optimisers, or None if the agent
+        was saved without them.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
@@ -274,7 +278,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
     expected = {}
     for network, members in networks.items():
         if not members or not all(members):
-            raise ValueError(f"the {network} has no layers")
+            raise ValueError(f"the network {network} has no layers")
         for member, layers in enumerate(members):
             for index, entry in enumerate(layers):
                 key = f"{network}.{layer_key((member, index))}"
@@ -299,7 +303,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
     count = manifest["normalizer"]["count"]
     if type(count) is not float:
-        raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
+        raise ValueError(f"normalizer: the count is {shown(count)} but must be a float")
     statistics.restore({"count": count, **{n: arrays[NORMALIZER + n] for n in _STATISTICS}})
     return statistics
 

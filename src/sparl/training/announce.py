@@ -40,8 +40,8 @@ def announce(run: Training) -> None:
     if config.end <= config.warmup_env_steps:
         run.console.warn(
             f"THE AGENT WILL NOT BE TRAINED: the run ends at step {config.end:,}, but the first "
-            f"{config.warmup_env_steps:,} steps are a warm-up without updates; use more --steps or "
-            "fewer --warmup-env-steps"
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; increase --steps or "
+            "--stop-at, or reduce --warmup-env-steps"
         )
     say("")
 

@@ -125,7 +125,7 @@ def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunCo
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:
-    """Return the rule that changes the capacity of the configured dynamic replay buffer."""
+    """Return the configured rule by which a dynamic replay buffer forgets transitions."""
     return DynamicCapacity(
         config.replay_minimum,
         config.replay_probe_transitions or 8 * config.batch_size,
@@ -156,5 +156,5 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
     raise ResourceError(
         f"not enough memory: a replay buffer of {capacity:,} transitions needs "
         f"{capacity * per_transition / 1e9:,.1f} GB and the networks about {networks / 1e9:,.1f} "
-        f"GB, but {available / 1e9:,.1f} GB are available; {advice}"
+        f"GB, but a run may use at most {available / 1e9:,.1f} GB (90 % of the memory); {advice}"
     )

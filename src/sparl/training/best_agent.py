@@ -30,7 +30,7 @@ class BestAgent:
         self._unsaved: tuple[bytes, dict[str, Any]] | None = None
 
     def evaluated(self, run: Training) -> None:
-        """Keep the agent if the last evaluation is the best one."""
+        """Keep the agent if the last evaluation is the best one so far."""
         config = run.config
         resumable = run.env_step < config.steps or config.keep_checkpoint
         if resumable and run.env_step % config.evaluate_every_env_steps:
@@ -75,5 +75,5 @@ def about_agent(run: Training) -> dict[str, Any]:
 
 
 def _best_step(evaluations: list[tuple[int, float]]) -> int | None:
-    """Return the step of the first evaluation with the highest mean return."""
+    """Return the first step with the highest mean return; None if there are no evaluations."""
     return max(evaluations, key=lambda each: each[1])[0] if evaluations else None

@@ -54,7 +54,11 @@ class ActiveRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The last row of metrics.csv, without empty cells: means since the previous evaluation."""
+        """The metrics in the last row of metrics.csv, by name, without empty cells.
+
+        They are counts and means since the previous evaluation. The mapping is empty until this
+        process has evaluated the agent.
+        """
         return self._training.record.last_metrics
 
     def stop(self) -> None:
@@ -67,8 +71,8 @@ class Callback:
 
     A run calls its callbacks in the order in which they were passed. `run.stop()` stops the run,
     which then saves a checkpoint and its agent, and can be resumed. An exception also stops the
-    run; `sparl.train` raises it again, with a note, after the run has been saved. Callbacks are not
-    part of a run's saved state, so pass them again to `sparl.resume`.
+    run; `sparl.train` or `sparl.resume` raises it again, with a note, after the run has been saved.
+    Callbacks are not part of a run's saved state, so pass them again to `sparl.resume`.
     """
 
     def on_step(self, run: ActiveRun) -> None:
@@ -80,7 +84,8 @@ class Callback:
     def on_checkpoint(self, run: ActiveRun, path: Path) -> None:
         """Called after a checkpoint has been written to the folder `path`.
 
-        A run keeps its two newest checkpoints; when it has finished, it deletes them.
+        A run keeps its two newest checkpoints; when it has finished, it deletes them unless
+        keep_checkpoint is True.
         """
 
 
@@ -91,10 +96,10 @@ class Callbacks:
         given: a callback, or a sequence of callbacks.
 
     Attributes:
-        error: the exception that a callback raised, if any; after it, no callback is called.
+        error: the exception that a callback raised, or None; after it, no callback is called.
 
     Raises:
-        UsageError: if an object is not a Callback, or a method of Callback is misspelt.
+        UsageError: if an object is not a Callback, or the name of a method is misspelt.
     """
 
     def __init__(self, given: Callback | Sequence[Callback] = ()) -> None:

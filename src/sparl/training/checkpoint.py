@@ -298,7 +298,7 @@ def read_manifest(checkpoint: Folder) -> Tree:
         raise DataError(
             f"{where}: format {str(content.get('format'))[:20]} is not supported; this version of "
             f"sparl reads formats {' and '.join(map(str, READABLE))}; finish the run with the "
-            "version that started it"
+            "version that wrote the checkpoint"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its content does not match the SHA-256 digest in it)")
@@ -325,7 +325,8 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
             like = dict.fromkeys(found, like[ANY_NAME])
         if found.keys() != like.keys():
             other = sorted(found.keys() ^ like.keys())[0]
-            raise ValueError(f"{where}.{other[:80]} is missing or unexpected")
+            problem = "missing" if other in like else "unexpected"
+            raise ValueError(f"{where}.{other[:80]} is {problem}")
         for name, value in like.items():
             _check_tree(found[name], value, f"{where}.{name}")
     elif isinstance(like, list | tuple):

@@ -40,7 +40,7 @@ class RunConsole:
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the weights in the speed, evaluations included [s]
+    remember_seconds = 60.0  # half-life of the weights in the average speed [s]
 
     def __init__(
         self,
@@ -133,7 +133,10 @@ class RunConsole:
             self._bar.show(env_step, self._end, "  ".join(self._bar_texts(env_step)))
 
     def _measure(self, env_step: int) -> None:
-        """Update the average speed, in which older steps have exponentially smaller weights."""
+        """Update the average speed, in which older steps have exponentially smaller weights.
+
+        The time of evaluations is included. The measurement restarts at the end of the warm-up.
+        """
         then, before = self._last
         if before < self._warmup <= env_step:
             self.begin(env_step)

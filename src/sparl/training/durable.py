@@ -1,7 +1,7 @@
 """Check names and types of files, and create folders so that they survive a crash.
 
-A run writes, renames and flushes files, and creates folders, only by functions of `os`, so that
-tests can simulate failures.
+Except for TensorBoard's event files, a run writes, renames and flushes files, and creates folders,
+only by calling functions of `os`, so that tests can simulate failures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _started_in: Path | None = None  # the base directory of relative paths
 
 @contextmanager
 def paths_start_here() -> Iterator[None]:
-    """Resolve relative paths in the block from the directory that is current at its start."""
+    """Resolve relative paths in the block against the directory that is current at its start."""
     global _started_in
     before, _started_in = _started_in, _directory()
     try:

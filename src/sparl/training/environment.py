@@ -1,4 +1,4 @@
-"""Adapt Gymnasium environments with flat Box observations and bounded Box actions.
+"""Adapt Gymnasium environments with one-dimensional Box observations and bounded Box actions.
 
 Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
 values returned by the environment are checked before an agent learns from them.
@@ -37,8 +37,8 @@ from sparl.types import Array
 from sparl.wording import name_and_text
 
 SUPPORTED = (
-    "sparl supports a one-dimensional Box observation and a one-dimensional Box action with finite "
-    "bounds low < high"
+    "sparl supports a one-dimensional Box observation and a one-dimensional Box action with a "
+    "floating-point dtype and finite bounds low < high"
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -58,9 +58,12 @@ class Environment:
     """A Gymnasium environment with scaled actions, float32 observations and checked return values.
 
     Args:
-        env_id: a Gymnasium id, or the -v3 id of one of the five MuJoCo tasks.
-        max_episode_steps: the time limit; None keeps the environment's own limit.
-        contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
+        env_id: a Gymnasium id; the -v3 id of HalfCheetah, Hopper, Walker2d, Ant or Humanoid; or the
+            factory's env_id.
+        max_episode_steps: the time limit [environment steps]; None keeps the environment's own
+            limit.
+        contact_forces: whether the contact forces in the observations of Ant-v3 and Humanoid-v3 are
+            "zero", or "live", that is, computed by the simulator.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
         factory: creates the environment instead of Gymnasium, if env_id is not a Gymnasium id.
 
@@ -155,7 +158,10 @@ class Environment:
         return self.action_scale(action)
 
     def reset(self, seed: int | None = None) -> Array:
-        """Start an episode; the same seed always starts the same episode.
+        """Start an episode, and return its first observation, float32 [n_obs].
+
+        Args:
+            seed: the seed of the episode; None continues the environment's random stream.
 
         Raises:
             EnvironmentFault: if the environment raised an exception or returned an invalid value.
@@ -257,8 +263,8 @@ class Environment:
 
         The state consists of the random stream, the counters and the simulator's state, which is
         available for Gymnasium's MuJoCo tasks. For other tasks, the result of the environment's
-        get_state method replaces the simulator's state; it is replaced with "" if `to_text`
-        cannot save it.
+        get_state method replaces the simulator's state; if `to_text` cannot save this result, ""
+        replaces it.
 
         Raises:
             EnvironmentFault: if get_state raised an exception.
@@ -285,6 +291,7 @@ class Environment:
 
         Raises:
             EnvironmentFault: if set_state raised an exception.
+            KeyError, TypeError, ValueError: if the state is malformed.
         """
         if not can_be_resumed(state):
             return False
@@ -312,10 +319,11 @@ def make_environment(
 
 @contextmanager
 def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
-    """Convert any exception that the environment raises in the block, except KeyboardInterrupt.
+    """Convert exceptions that the environment raises in the block.
 
     Raises:
-        EnvironmentFault: if the block raises an exception, even SystemExit or GeneratorExit.
+        SparlError, KeyboardInterrupt: if the block raises one of these, which are not converted.
+        EnvironmentFault: if the block raises another exception, even SystemExit or GeneratorExit.
     """
     try:
         yield
@@ -326,7 +334,7 @@ def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[Non
 
 
 def _number(reward: Any) -> float:
-    """Convert a reward to a float, or return NaN if float() rejects it."""
+    """Convert a reward to a float, or return NaN if it is not a number."""
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan

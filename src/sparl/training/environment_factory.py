@@ -31,21 +31,21 @@ class EnvironmentFactory:
             or the name of the environment's class, followed by "()".
 
     Raises:
-        UsageError: if the source is neither of these, or does not create new environments.
+        UsageError: if the source is none of these, or does not create new environments.
         EnvironmentFault: if the source raises an exception.
     """
 
     def __init__(self, source: AnyEnv | Callable[[], AnyEnv]) -> None:
         if isinstance(source, gymnasium.Env):
             self._make: Callable[[], Any] = lambda: copy.deepcopy(source)
-            self._action = "be copied (copy.deepcopy); pass a function that makes it"
+            self._action, self._remedy = "be copied", "; pass a function that creates it"
         elif callable(source):
             self._make = source
-            self._action = "be made"
+            self._action, self._remedy = "be created", ""
         else:
             raise UsageError(
                 f"env is {shown(source)} but must be a gymnasium.Env, or a class or function that "
-                "makes one (sparl.train also accepts an id)"
+                "creates one (sparl.train also accepts an id)"
             )
         self._made: list[weakref.ref[AnyEnv]] = []
         self.env_id = "given in Python"  # in the messages about the first environment
@@ -67,7 +67,8 @@ class EnvironmentFactory:
                 raise
             except BaseException as error:  # SystemExit, for example
                 raise EnvironmentFault(
-                    f"environment {self.env_id} cannot {self._action}: {name_and_text(error)}"
+                    f"environment {self.env_id} cannot {self._action} ({name_and_text(error)})"
+                    + self._remedy
                 ) from error
         if not isinstance(made, gymnasium.Env):
             raise UsageError(f"env returned {shown(made)} but must return a gymnasium.Env")

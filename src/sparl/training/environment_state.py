@@ -17,7 +17,7 @@ EnvironmentState = dict[str, Any]
 
 _ARRAY = "__array__"  # marks an array in the JSON text of an environment's state
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
-_OWN_BYTES = 1 << 23
+_OWN_BYTES = 1 << 23  # maximum size of an environment's state as text
 
 
 def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState]:
@@ -26,7 +26,10 @@ def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState
 
 
 def wrappers_have_no_state(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether all wrappers are stateless, except one TimeLimit, which can be restored."""
+    """Return whether all wrappers are stateless, except at most one TimeLimit.
+
+    The state of a TimeLimit need not be saved, because Environment also enforces the limit.
+    """
     others = [wrapper for wrapper in wrappers_of(env) if not is_memoryless(wrapper)]
     return not others or (len(others) == 1 and type(others[0]) is TimeLimit)
 
@@ -76,7 +79,8 @@ def has_own_state(bare: Any) -> bool:
 def to_text(own: Any) -> str:
     """Convert a state to JSON; return "" if it is too large or cannot be saved.
 
-    Dicts of arrays, numbers and strings can be saved.
+    Numbers, strings, bools, None, arrays of the dtypes in _DTYPES, and dicts of these with string
+    keys can be saved.
     """
     text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
@@ -86,7 +90,7 @@ def from_text(text: str) -> Any:
     """Convert the text that to_text returned back to a state.
 
     Raises:
-        ValueError, TypeError, KeyError: if the text was not written by to_text.
+        ValueError, TypeError, KeyError: if the text is malformed.
     """
     return json.loads(text, object_hook=_decoded)
 

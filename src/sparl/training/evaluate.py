@@ -1,4 +1,4 @@
-"""Evaluate policies in noise-free episodes that always start from the same states."""
+"""Evaluate policies without exploration noise, in episodes that always have the same seeds."""
 
 from __future__ import annotations
 

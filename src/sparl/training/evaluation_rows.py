@@ -97,7 +97,7 @@ def plain_line(row: Row, metrics: Sequence[str]) -> str:
 
 
 def compact(value: float | None) -> str:
-    """Format a number in at most seven characters; "-" for None."""
+    """Format a number, usually in at most seven characters; "-" for None."""
     if value is None:
         return "-"
     size = abs(value)
@@ -111,7 +111,10 @@ def compact(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Format a duration in at most six characters: 59:59, 23h05m or 41d06h; "-" for None."""
+    """Format a duration as 59:59, 23h05m or 41d06h; "-" for None.
+
+    The result has at most six characters if the duration is less than 100 days.
+    """
     if seconds is None:
         return "-"
     minutes, second = divmod(round(seconds), 60)

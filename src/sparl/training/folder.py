@@ -33,16 +33,16 @@ from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
 _ATTEMPTS = 10  # maximum number of attempts to lock a file that other processes keep replacing
-_STALE_SECONDS = 3600  # a temporary file older than this was left by a killed process
+_STALE_SECONDS = 3600  # minimum age of a temporary file that is deleted
 
 
 class Folder:
     """A folder that sparl writes. No link in it is followed, and no special file is opened.
 
-    Every method raises DataError, with the path, if it finds anything other than a regular file or
-    a folder. After `lock`, every method first checks that the folder at this path and its lock file
-    are still those that were locked, and raises RunInUse if they were replaced; the replacement is
-    neither read nor written.
+    Unless stated otherwise, a method raises DataError, with the path, if it finds anything other
+    than a regular file or a folder. After `lock`, every access first checks that the folder at this
+    path and its lock file are still those that were locked, and raises RunInUse if they were
+    replaced; the replacement is neither read nor written.
 
     Attributes:
         path: the path as given by the user.
@@ -70,7 +70,7 @@ class Folder:
         """Return a subfolder of this folder; the subfolder need not exist.
 
         Raises:
-            DataError: if the name is not one path component.
+            DataError: if the name is not valid; see why_invalid_name.
         """
         because = why_invalid_name(name)
         if because:
@@ -114,7 +114,7 @@ class Folder:
         return about
 
     def check_changeable(self, name: str) -> None:
-        """Raise DataError if a file exists but must not be changed in place."""
+        """Raise DataError if a file exists and has several names (hard links)."""
         about = self._about(name, FILE)
         if about is not None:
             require_one_name(self.path / name, about)
@@ -273,7 +273,7 @@ class Folder:
         """Flush a file to disk.
 
         Raises:
-            OSError: if the disk is full.
+            OSError: if the file cannot be flushed, for example because the disk is full.
         """
         with self._file(name, os.O_WRONLY) as descriptor:
             os.fsync(descriptor)
@@ -282,7 +282,7 @@ class Folder:
         """Flush the folder itself to disk, so that new and renamed files survive a crash.
 
         Raises:
-            OSError: if the disk is full.
+            OSError: if the folder cannot be flushed, for example because the disk is full.
         """
         with self._opened() as folder:
             os.fsync(folder)
@@ -337,7 +337,7 @@ class Folder:
         """Lock a file in the folder until `unlock` is called or this process ends.
 
         Returns:
-            Whether the lock was acquired; False if another process holds it.
+            Whether the lock was acquired; False if another process holds or keeps replacing it.
 
         Raises:
             OSError: if the file cannot be opened.
@@ -366,7 +366,7 @@ class Folder:
             self._held = None
 
     def locked_elsewhere(self, name: str) -> bool:
-        """Return whether any process holds the lock on a file; see `lock`."""
+        """Return whether any process holds the lock on a file; False if it cannot be opened."""
         try:
             with self._file(name, os.O_RDONLY) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -423,7 +423,7 @@ class Folder:
         return descriptor
 
     def _check(self, name: str, folder: int) -> None:
-        """Raise DataError unless the name is one path component, and is unused or names a file."""
+        """Raise DataError unless the name is valid, and is unused or names a regular file."""
         because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} is not a valid file name: {because}")

@@ -1,4 +1,4 @@
-"""Close locks in child processes that are forked from this process.
+"""Close locks and event files in child processes that are forked from this process.
 
 An environment may fork. A child process that inherited the file descriptor of a lock would keep the
 run's folder locked until it exited.

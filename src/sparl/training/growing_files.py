@@ -27,9 +27,9 @@ class GrowingFiles:
         self._waiting: dict[str, bytes] = {}  # lines that could not be written yet
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add a line to a file; the first call writes the header.
+        """Add a line to a file, preceded by a header if the file is empty.
 
-        A line that cannot be written is written by a later call; `flush` raises the error.
+        If the line cannot be written, later calls try again; `flush` raises the error if it fails.
         """
         line = io.StringIO()
         writer = csv.DictWriter(line, list(row), lineterminator="\n")
@@ -59,7 +59,7 @@ class GrowingFiles:
         """Truncate the files to these lengths [bytes]; if one is too short, change none of them.
 
         Raises:
-            DataError: if a file is shorter than the given length.
+            DataError: if a file is shorter than the given length, or a length is not valid.
             ResourceError: if a file cannot be written.
         """
         size = {name: self._files.size(name) for name in self._names}

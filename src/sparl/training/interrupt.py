@@ -53,7 +53,7 @@ def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
     """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
 
     The signal is recorded in `stop` or, if that is None, in a new object. The context manager
-    returns the object.
+    returns the object. In a thread other than the main thread, no signal is recorded.
 
     SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
     further SIGHUPs are ignored, because the shell and the kernel may each send one.
@@ -106,7 +106,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Defer the first Ctrl-C to the end of the block; a second one ends the process as usual.
+    """Defer the first Ctrl-C to the end of the block; a second one ends the process at once.
 
     This protects third-party code that cannot handle KeyboardInterrupt: importing an extension
     module turns it into an ImportError, and a C++ callback that raises it ends the process.
@@ -158,7 +158,7 @@ os.register_at_fork(after_in_child=_restore_in_child)
 
 
 def end_with_parent() -> None:
-    """Send SIGTERM to this process when the parent process named by the variable PARENT has ended.
+    """Send SIGTERM to this process when its parent, whose id is in the variable PARENT, has ended.
 
     The processes that train a study's runs call this function, because the study's own process may
     be killed. A process that has not ended after another minute is killed.

@@ -111,7 +111,11 @@ class Training:
             self.console.stepped(self.env_step)
 
     def begin_episode(self, seed: int | None = None) -> None:
-        """Reset the environment; the same seed always results in the same initial state."""
+        """Reset the environment, and begin an episode in the replay buffer.
+
+        Args:
+            seed: the seed of the episode; None continues the environment's random stream.
+        """
         self.observation = self.environment.reset(seed=seed)
         self.replay.begin(self.observation)
 
@@ -133,9 +137,9 @@ class Training:
         self._forget()
 
     def _act(self) -> tuple[Array, Array]:
-        """Return the action to take, and the same action without exploration noise.
+        """Return the action to take, and the action without exploration noise.
 
-        The statistics of the normalizer count each observation in which the agent acts once.
+        The normalizer's statistics count each observation once, when its action is chosen.
         """
         self.normalizer.update(self.observation)
         if self.env_step < self.config.warmup_env_steps:
@@ -219,7 +223,10 @@ class Training:
             raise self._diverged(f"{wrong[0]} is not finite")
 
     def _save_last(self, stopped_by: StoppedBy | None) -> None:
-        """Save a last checkpoint if needed, and evaluate the agent unless the run was stopped."""
+        """Save a last checkpoint if needed; evaluate the agent unless this step was evaluated.
+
+        If the run was stopped early, write the metrics without an evaluation.
+        """
         if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)
         if self.record.last_evaluated < self.env_step:

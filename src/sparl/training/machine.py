@@ -16,7 +16,7 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """Return the CPU, the number of cores, the instruction set and the operating system."""
+    """Return the CPU, the number of usable cores, the instruction set and the operating system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of the software that results depend on."""
+    """Return the versions of Python, sparl and its main dependencies, and sparl's commit."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "commit": commit()}
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 def made_with() -> dict[str, str]:
     """Return the instruction set, the C library and the software versions that affect results.
 
-    The versions of third-party environments, apart from those of Gymnasium, are not included.
+    The versions of other packages that provide environments are not included.
     """
     libc = " ".join(platform.libc_ver())
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
@@ -63,7 +63,7 @@ def commit() -> str:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process's threads and of its child processes that have ended."""
+    """Return the CPU time of this process's threads and its ended child processes [s]."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

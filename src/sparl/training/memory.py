@@ -45,4 +45,4 @@ def return_freed_memory() -> None:
 
 def peak_memory_bytes() -> int:
     """Return the maximum resident set size of this process so far [bytes]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

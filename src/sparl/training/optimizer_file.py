@@ -15,7 +15,7 @@ _PREFIX = "adam."
 
 
 def save_moments(folder: RunFolder, agent: Agent) -> dict[str, Any]:
-    """Write optimizer.safetensors: Adam's moments of each network, in canonical order.
+    """Write optimizer.safetensors: Adam's moments, in the order of the agent's parameters.
 
     Returns:
         The file's entry in the agent's manifest, which includes each optimiser's step count.
@@ -41,7 +41,7 @@ def write_moments(folder: RunFolder, arrays: Arrays, steps: dict[str, int]) -> d
 def load_moments(
     folder: RunFolder, manifest: dict[str, Any], arrays: Arrays
 ) -> tuple[Arrays, dict[str, int]] | None:
-    """Load the moments of an agent, by NETWORK.m.LAYER.BLOCK and NETWORK.v.LAYER.BLOCK.
+    """Load Adam's moments, by NETWORK.m.MEMBER.LAYER.BLOCK and NETWORK.v.MEMBER.LAYER.BLOCK.
 
     Args:
         folder: the run's folder.

@@ -12,7 +12,7 @@ from sparl.wording import counted
 
 
 def plan_text(config: Config, nets: Architecture) -> list[str]:
-    """Return a sentence for each schedule of a run."""
+    """Return a line for each schedule of a run."""
     warmup, end = config.warmup_env_steps, config.end
     until = f"until step {end:,} of a horizon of {config.horizon:,}"
     if warmup >= end:
@@ -21,7 +21,7 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
             f"{warmup:,} steps"
         ]
     updates = counted(config.updates_per_env_step, "update")
-    networks: dict[str, list[str]] = {}  # the networks that each sentence describes
+    networks: dict[str, list[str]] = {}  # the networks that each text describes
     for name, spec in nets.networks.items():
         networks.setdefault(_topology_text(config, name, spec), []).append(name)
     return [
@@ -59,7 +59,10 @@ def _n_step_text(config: Config) -> str:
     updates = (config.end - config.warmup_env_steps) * config.updates_per_env_step
     if first > updates:
         begin = _at(config, first)
-        return f"{config.n_step}-step targets are never used, because they begin at {begin}"
+        return (
+            f"{config.n_step}-step targets are never used, because they would begin at {begin}, "
+            "after the end of the run"
+        )
     return f"{config.n_step}-step targets are used from {_at(config, first)} on"
 
 

@@ -81,7 +81,7 @@ class Record:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time of this process and its workers, without lost work [s]."""
+        """CPU time of the run and its ended child processes, without lost work [s]."""
         return cpu_seconds() - self._cpu_started
 
     @property
@@ -160,13 +160,18 @@ class Record:
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> dict[str, float]:
         """Append a row to metrics.csv: these counts, and the means since the previous row.
 
+        Args:
+            env_step: the environment step.
+            updates: number of updates of the agent so far.
+            counts: the values of the columns episodes and replay_size.
+
         Returns:
             The means, by name.
         """
         counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
         names = list(AGENTS[self.config.agent].metrics)
-        names.insert(3, "episode_return")  # the fourth column since version 0.1
+        names.insert(3, "episode_return")  # the order of columns since version 0.1
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
@@ -181,7 +186,7 @@ class Record:
         return means
 
     def topology(self, env_step: int, agent: Agent) -> None:
-        """Append a row to topology.csv for each change of a layer since the last call."""
+        """Append a row to topology.csv for each topology update of a layer since the last call."""
         for network, learner in agent.learners.items():
             for update in learner.topology_updates:
                 row = asdict(update)
@@ -244,8 +249,8 @@ def not_exact_because(
 
     Args:
         env: the environment's id.
-        environment: the environment's state in the checkpoint.
-        saved_with: the machine and versions that wrote the checkpoint; see made_with.
+        environment: the environment's state in the checkpoint; None if it was not saved.
+        saved_with: the result of made_with in the process that wrote the checkpoint.
     """
     because = []
     if not can_be_resumed(environment):

@@ -1,7 +1,7 @@
 """Store the transitions of the replay buffer in files that the checkpoints of a run share.
 
-Only the newest transition can change. All others are written once, in groups, to files named after
-their content: RUN/replay/<begin>-<end>-<digest>.safetensors.
+Only the newest transition can change. All others are written in groups to files named after their
+content, RUN/replay/<begin>-<end>-<digest>.safetensors. Short files are later merged.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ class ReplayFiles:
 
         Returns:
             The files that contain all transitions of the replay buffer except the newest.
+
+        Raises:
+            OSError: if a file cannot be written.
         """
         settled = replay.first + max(replay.size - 1, 0)
         segments = [segment for segment in before if segment.end > replay.first]
@@ -149,8 +152,8 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
         joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
         if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
             raise ValueError(
-                f"a segment contains transitions {segment.begin} to {segment.end} but must contain "
-                f"at most {SEGMENT:,} and start at {end}"
+                f"a segment contains transitions {segment.begin} to {segment.end - 1} but must "
+                f"start at {end} and contain 1 to {SEGMENT:,} transitions"
             )
         end = segment.end
     if end != first + max(size - 1, 0):

@@ -19,8 +19,9 @@ class Run:
         path: the run's folder.
         config: the resolved configuration.
         evaluations: (environment step, mean return) of each evaluation.
-        stopped_by: the signal that stopped the run early, "callback" if a callback did, or None.
-        seconds: wall-clock time.
+        stopped_by: the signal that stopped the run early, or "callback" if a callback did; None if
+            the run reached its last step or stop_at.
+        seconds: wall-clock time, without work that was lost in interruptions [s].
     """
 
     path: Path

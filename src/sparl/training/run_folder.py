@@ -1,12 +1,12 @@
 """RunFolder: the files of a run, all of which can be read without sparl.
 
-config.toml        every field of the configuration, as resolved
-run.json           state, machine, versions, environment, schedule, result
-evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
+config.toml        the resolved configuration, except the fields in COMMAND_LINE_ONLY
+run.json           state, step, durations, machine, versions, environment, method, schedule
+evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and ended child processes
                    included), mean, std, each episode's return and length
 metrics.csv        training metrics, averaged since the previous row
 topology.csv       every topology update of every layer
-degrees.json       connections of every neuron at the start and at the end
+degrees.json       number of connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         the layers and digest of agent.safetensors, and how outputs become actions
 agent-best.*       the agent of the best evaluation, in the same format
@@ -86,7 +86,7 @@ class RunFolder:
         """Create the folder of a new run, lock it and write the configuration.
 
         Raises:
-            RunExists: if the folder already contains a run.
+            RunExists: if the folder already contains a run, and config.overwrite is False.
             UsageError: if the path is a file, or the folder cannot be written.
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
@@ -211,7 +211,7 @@ class RunFolder:
         """Read the run's configuration.
 
         Raises:
-            DataError: if the file is damaged or not a regular file.
+            DataError: if the file is missing, damaged or not a regular file.
         """
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
@@ -265,7 +265,7 @@ class RunFolder:
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_restarted(self, config: Config) -> str:
-        """Return why a run without checkpoints must not be restarted, or "" if nothing is lost.
+        """Return why a run without checkpoints must not be restarted; "" if no work would be lost.
 
         Raises:
             DataError: if one of the run's files is damaged.

@@ -24,7 +24,10 @@ def check_run(about: Mapping[str, Any]) -> None:
     kinds = _REQUIRED | {name: kind for name, kind in _OPTIONAL.items() if name in about}
     for name, kind in kinds.items():
         if not isinstance(about.get(name), kind):
-            raise ValueError(f"{name} is {str(about.get(name))[:80]}, which is not valid")
+            raise ValueError(
+                f"{name} is {str(about.get(name))[:80]} but must be of type "
+                f"{kind.__name__ if isinstance(kind, type) else kind}"
+            )
     notes = about.get("environment", {}).get("notes", [])
     if not _texts(notes):
         raise ValueError(

@@ -95,7 +95,7 @@ class CheckpointSaver:
             self._console.warn(f"{error}; training had already finished")
         elif last or self._failures == _FAILURES:
             resume = command_line(module_of(self._config.env), "resume", self._folder.path)
-            raise ResourceError(f"{error}; to resume once there is space: {resume}") from None
+            raise ResourceError(f"{error}; correct this, then resume the run: {resume}") from None
         else:
             self._console.warn(
                 f"{error}; training continues, and will try again at the next checkpoint"

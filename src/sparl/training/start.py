@@ -78,8 +78,8 @@ def resume(
 
     Args:
         path: the run's folder.
-        wanted: the configuration that the run must have, apart from its end; None keeps the
-            run's own configuration.
+        wanted: the configuration that the run must have, except for fields in CHANGEABLE or
+            COMMAND_LINE_ONLY; None keeps the run's own configuration.
         quiet: whether to suppress all output.
         progress: how progress is shown; see RunConsole.
         callbacks: the callbacks of the run; None means no callbacks.

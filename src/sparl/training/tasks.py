@@ -32,7 +32,12 @@ _CONTACT_FORCES = 84
 
 
 class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """Sets the contact forces in observations of Ant-v3 or Humanoid-v3 to zero."""
+    """Sets the contact forces in observations of Ant-v3 or Humanoid-v3 to zero.
+
+    Args:
+        env: the environment.
+        append: whether the observations of `env` lack contact forces, so that zeros are appended.
+    """
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
         super().__init__(env)
@@ -59,7 +64,8 @@ def make_task(
 
     Raises:
         UnknownEnvironment: if the id is unknown, or the module in it has not been imported.
-        UsageError: if a package that the environment needs is not installed.
+        UsageError: if the id has no version, or a package that the environment needs is not
+            installed.
         EnvironmentFault: if the environment cannot be constructed.
     """
     if env_id.endswith(WITHOUT_ID):
@@ -218,7 +224,7 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
             + (
                 "zeros and have no cost, as they presumably were under MuJoCo 2.0"
                 if contact_forces == "zero"
-                else "live"
+                else "those that the simulator computes"
             )
         )
     return notes

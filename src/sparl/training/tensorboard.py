@@ -27,7 +27,7 @@ class EventFile:
     """A new event file in a run's folder. TensorBoard groups values that are named GROUP/NAME.
 
     Args:
-        folder: the folder of the run; each time a run is resumed, it adds another event file.
+        folder: the folder of the run, which contains an event file for each start and resumption.
     """
 
     def __init__(self, folder: Path | Folder) -> None:

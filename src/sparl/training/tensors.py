@@ -116,10 +116,12 @@ def _check_header(header: Any, expected: Mapping[str, Expected], where: object) 
             raise DataError(f"{where}: unexpected array {name[:80]!r}")
         wanted = expected[name]
         if not wanted.fits(about["dtype"], about["shape"]):
+            shape = [str(n) for n in wanted.shape]
+            if wanted.most is not None:
+                shape[0] = f"at most {wanted.most}"
             raise DataError(
                 f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} but must be "
-                f"{wanted.dtype} {list(wanted.shape)}"
-                + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
+                f"{wanted.dtype} [{', '.join(shape)}]"
             )
     missing = expected.keys() - header.keys()
     if missing:

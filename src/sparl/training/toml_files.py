@@ -57,7 +57,7 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return a configuration's fields from the content of a TOML file; arrays become tuples.
 
     Raises:
-        UsageError: if a field is unknown, or a value has the wrong type.
+        UsageError: if a field is unknown, a value has the wrong type, or `unset` is not valid.
     """
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
@@ -77,7 +77,8 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
         kind: the kind of file, for error messages: "configuration" or "study".
 
     Raises:
-        UsageError: if the file is missing, empty, too large or not TOML.
+        UsageError: if the file is missing, empty, too large or not TOML, or a string in it has
+            control characters.
     """
     try:
         with user_path(path).open("rb") as file:
@@ -100,7 +101,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
-        UsageError: if the file is empty or not TOML.
+        UsageError: if the file is empty or not TOML, or a string in it has control characters.
     """
     try:
         text = data.decode("utf-8", "surrogateescape")

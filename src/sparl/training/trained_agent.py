@@ -31,7 +31,7 @@ class TrainedAgent:
         actor: the policy's network.
         head: converts the outputs of the network to actions.
         normalizer: converts observations to the inputs of the network.
-        networks: all networks in the agent's file, by name: the actor, the critics and the targets.
+        networks: all networks in the agent's file, by name, such as actor and critics.
         n_obs: length of an observation.
         n_act: length of an action.
     """

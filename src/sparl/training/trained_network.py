@@ -32,8 +32,8 @@ class TrainedLayer:
     Attributes:
         pattern: the existing connections.
         weights: float32 [N], the weight of each existing connection, row by row of W, that is, in
-            the order of the True entries of `mask()`: after `W[layer.mask()] = layer.weights`, W is
-            the dense matrix. Read-only.
+            the order of the True entries of `mask()`: if W is all zeros, then
+            `W[layer.mask()] = layer.weights` makes it the dense matrix. Read-only.
         bias: float32 [n_out]. Read-only.
         activation: name of the activation, "linear" if there is none.
     """
@@ -65,7 +65,7 @@ class TrainedLayer:
         return mask.reshape(self.shape)
 
     def to_scipy(self) -> scipy.sparse.csr_array:
-        """Return W as a SciPy sparse array in CSR format.
+        """Return W as a SciPy sparse array in CSR format, float32 [n_out, n_in].
 
         Raises:
             UsageError: if SciPy is not installed.
@@ -77,7 +77,7 @@ class TrainedLayer:
         return csr_array((self.weights.copy(), self._columns(), self._rows()), shape=self.shape)
 
     def to_torch(self) -> torch.Tensor:
-        """Return W as a PyTorch sparse CSR tensor.
+        """Return W as a PyTorch sparse CSR tensor, float32 [n_out, n_in].
 
         Raises:
             UsageError: if PyTorch is not installed.

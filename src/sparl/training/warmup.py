@@ -34,7 +34,8 @@ class Warmup:
 
         Raises:
             DataError: if the agent cannot be read.
-            UsageError: if the agent was trained in a different environment.
+            UsageError: if the lengths of the agent's observations or actions differ from those of
+                the environment.
         """
         if self._config.warm_start is None:
             return

@@ -23,7 +23,7 @@ from sparl.training.tasks import ZeroContactForces
 if TYPE_CHECKING:
     from sparl.training.environment import Environment
 
-COMPARED_STEPS = 10
+COMPARED_STEPS = 10  # maximum number of steps of an episode that are compared
 STEPS_BETWEEN = 1_000  # maximum length of the episode between the two that are compared
 
 # Types are compared exactly, because a subclass may add state.
@@ -65,7 +65,7 @@ def is_memoryless(wrapper: AnyWrapper) -> bool:
 
 
 def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Reject Gymnasium's wrappers that normalise with statistics of all episodes so far.
+    """Reject Gymnasium's wrappers that normalise with running statistics, unless these are fixed.
 
     Raises:
         UsageError: if the environment has such a wrapper.

@@ -493,7 +493,8 @@ def test_invalid_arguments_are_rejected_in_one_line() -> None:
     with pytest.raises(UsageError, match="optimizer is RMSprop"):
         new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
     with pytest.raises(
-        UsageError, match="density has the keys critic but must have the keys actor and critic"
+        UsageError,
+        match="SparseTraining: density has the keys critic but must have the keys actor and critic",
     ):
         SparseTraining("DS", {"critic": 0.1})
     with pytest.raises(UsageError, match="method is 'ds' but must be one of"):

@@ -216,6 +216,8 @@ def test_state_and_copies_contain_the_connections() -> None:
          "input is torch.float64 on cpu and the weights are torch.float32"),
         (lambda layer: copy.deepcopy(layer).double()(torch.zeros(2, 8)),
          "weights are torch.float64"),
+        (lambda layer: copy.deepcopy(layer).to("meta")(torch.zeros(2, 8)),
+         "weights are torch.float32 on meta"),
         (lambda layer: SparseLinear(8, 8, density=1.5), r"density is 1.5 but must be in \(0, 1\]"),
         (lambda layer: SparseLinear(8, 8, pattern=Pattern.dense(8, 9)), "pattern is 8 -> 9"),
         (lambda layer: layer.load_state_dict(

@@ -102,7 +102,7 @@ def test_zeros_that_do_not_match_the_density_cause_a_warning(
     attach(model, optimizer, method)
     train(model, optimizer, 5)
     loaded = copy.deepcopy(model)
-    with pytest.warns(UserWarning, match=r"set to zero in 0 \(.* weights for 36 connections\)"):
+    with pytest.warns(UserWarning, match=r"in layer 0 \(.* non-zero weights for 36 connections\)"):
         attach(loaded, adam(loaded), method, density=0.1)
 
 

@@ -482,7 +482,7 @@ def test_values_that_are_not_finite_raise_an_error_when_connections_are_chosen(
     with torch.no_grad():
         model[2].weight[sparsity.patterns["2"].outputs[0]] = torch.nan
     before = sparsity.patterns
-    with pytest.raises(Diverged, match=r"step 3: a weight of . is not finite"):
+    with pytest.raises(Diverged, match=r"step 3: a weight of layer . is not finite"):
         train(model, optim, 3)
     assert sparsity.patterns == before
 
@@ -617,7 +617,7 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
          "call its remove"),
         (lambda m, o: [DynamicSparsity(m, optim, method="static", quiet=True)
                        for optim in (o, torch.optim.SGD(m.parameters()))],
-         "0 is already sparse under another optimizer; call remove"),
+         "layer 0 is already sparse under another optimizer; call remove"),
         (lambda m, o: DynamicSparsity(m, o, method="static", quiet=True).load_state_dict({}),
          "state: method is None but must be static"),
     ],
