@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from sparl.studies.command import RunOptions, _again
 from sparl.studies.progress import Progress, progress
 from sparl.studies.study import Unit, read_studies, read_study
 from sparl.studies.unit import words
+from sparl.training.machine import versions
 from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
 from sparl.user_modules import import_module_of
@@ -90,7 +92,7 @@ def test_settings_of_the_papers_tables() -> None:
     assert counts == {
         "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-topology-update-period": 25,
         "ds-sparsity-level": 25, "ds-sac-table": 50, "rlx2-main-table": 384, "rlx2-ablations": 352,
-        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24,
+        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24, "ds-early-learning": 9,
     }  # fmt: skip
     assert {c.rewire_every_updates for c in studies["ds-topology-update-period"]} == {
         0, 200, 500, 1000, 2000,
@@ -441,12 +443,14 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 
 @pytest.fixture
-def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
+def with_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Make training record a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)
-    return sha
+    versions.cache_clear()  # earlier tests may have cached the actual commit
+    yield sha
+    versions.cache_clear()
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
