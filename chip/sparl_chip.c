@@ -17,7 +17,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* The compiler may neither fuse nor reorder floating-point operations, regardless of its options. */
+/* Keep the compiler from fusing floating-point operations, and reject -ffast-math, which would also
+ * allow it to reorder them. */
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
@@ -765,8 +766,8 @@ int sparl_chip_store(sparl_chip *chip, const float action[SPARL_CHIP_ACTIONS], f
     return result;
 }
 
-/* A random transition. At least about half of all slots are transitions, because every other slot
- * follows one; after 32 vain draws, the next transition is taken. */
+/* A random transition. At least about half of all slots are transitions, because each of the other
+ * slots follows a transition; if 32 draws find none, the next transition is taken. */
 static uint32_t random_transition(sparl_chip *chip)
 {
     const sparl_chip_replay *replay = &chip->replay;
@@ -844,7 +845,7 @@ int sparl_chip_act(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVAT
     return result;
 }
 
-/* y of one sample of the batch. */
+/* The target value y of one sample of the batch. */
 static void compute_target_value(sparl_chip *chip, uint32_t sample)
 {
     const network_set targets = target_networks(chip);
@@ -992,7 +993,8 @@ static void soft_update(sparl_chip *chip, uint32_t begin, uint32_t end)
 
 #if SPARL_CHIP_ROWS > 0
 
-/* Selection sampling (Knuth): whether to take the next of `left` candidates, `wanted` in all. */
+/* Selection sampling (Knuth): whether to take the next one of `left` candidates, of which `wanted`
+ * must be taken. */
 static bool take(sparl_chip_random *random, uint32_t wanted, uint32_t left)
 {
     return (wanted > 0u) && (random_below(random, left) < wanted);
@@ -1138,7 +1140,8 @@ static float cosine_of_half_turns(float p)
     return -(((y * s) * x) + x);
 }
 
-/* Updates on the clock of a network: SET counts the network's own, DS the agent's. */
+/* The number of updates that schedules a network's topology updates: with SET, those of the
+ * network; with DS, those of the agent. */
 static uint32_t clock_of(const sparl_chip *chip, uint32_t network)
 {
     const bool own = (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (network == (uint32_t)ACTOR);
@@ -1192,7 +1195,7 @@ static uint32_t set_count(const sparl_chip *chip, uint32_t network, uint32_t con
     return (uint32_t)count;
 }
 
-/* SET: whether any connection moves, so that the network takes no step of the optimiser. */
+/* Whether a topology update replaces the network's optimiser step: SET, if any connection moves. */
 static bool rewiring_replaces_step(const sparl_chip *chip, uint32_t network)
 {
     bool result = false;
@@ -1278,7 +1281,7 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
     return counts.dead + counts.smallest_of[0] + counts.smallest_of[1];
 }
 
-/* Grow: draw positions among all that are free after the drop, in some rows of the layer.
+/* Grow: draw positions among all that are free after the drop, in the rows from `begin` to `end`.
  *
  * A dropped connection that is drawn never left and keeps its values. The others are listed in the
  * scratch as 65536 * row + column. */
@@ -1330,7 +1333,8 @@ static void move_connection(sparl_chip *chip, const layer_places *layer, uint32_
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
 
 /* Means of the second moments of a layer, from which those of grown connections are estimated
- * (Shazeer & Stern 2018): per input and per output, in the scratch; an empty mean is the layer's. */
+ * (Shazeer & Stern 2018): per input and per output, in the scratch. An input or an output without
+ * connections gets the mean of the layer. */
 typedef struct {
     sparl_chip_word *by_input, *by_output;
     float mean;
@@ -1679,7 +1683,7 @@ enum {
     PHASE_PICK,     /* pick a batch; this begins an update */
     PHASE_TARGETS,  /* y of the samples, one per slice */
     PHASE_GRADIENT, /* the gradient of a network, one sample per slice */
-    PHASE_CHECK,    /* whether the gradient is finite */
+    PHASE_CHECK,    /* whether the gradient is finite and within +-1e18 */
     PHASE_ADAM,     /* a step of the optimiser, SLICE parameters at a time */
     PHASE_DROP,     /* topology update of a layer: choose what is dropped, ... */
     PHASE_GROW,     /* ... what is grown, about SLICE positions at a time, ... */
@@ -2077,7 +2081,7 @@ static int check_header(const uint32_t *header)
     return result;
 }
 
-/* Compare the checksum of a payload, read in pieces, with the header's. */
+/* Compare the checksum of a payload, which is read in parts of 64 bytes, with the header's. */
 static int check_payload(const uint32_t *header, sparl_chip_reader read, void *storage)
 {
     const uint32_t bytes = header[AT_BYTES];

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: MIT-0
  *
  * TD3 (Fujimoto et al. 2018) with dense or sparse networks, in C99 without a heap and without an
- * operating system. From outside, the library needs memcpy and sqrtf. A program includes
- * this header and compiles sparl_chip.c; sparl_chip_config.h, a file of the program, fixes all
- * sizes and hyperparameters. The header can be included from C++.
+ * operating system. The only external functions that it calls are memcpy and sqrtf. A program
+ * includes this header and compiles sparl_chip.c; sparl_chip_config.h, a file of the program, fixes
+ * all sizes and hyperparameters. The header can be included from C++.
  *
  *     static sparl_chip chip;                              all memory: SPARL_CHIP_RAM bytes
  *
@@ -17,8 +17,9 @@
  *         while (time_is_left()) sparl_chip_work(&chip, 1);
  *     }
  *
- * Every function must be called from one thread, or the caller must exclude concurrent calls. No
- * function calls itself, allocates memory or traps; each returns one of the codes below.
+ * All functions must be called from one thread, or the caller must exclude concurrent calls. No
+ * function is recursive, allocates memory or traps; each of them, except sparl_chip_init, returns
+ * one of the codes below.
  */
 #ifndef SPARL_CHIP_H
 #define SPARL_CHIP_H
@@ -32,8 +33,8 @@ extern "C" {
 /* SPARL_CHIP_METHOD */
 #define SPARL_CHIP_TD3 0        /* dense networks */
 #define SPARL_CHIP_STATIC_TD3 1 /* random sparse networks that never change */
-#define SPARL_CHIP_SET_TD3 2    /* magnitude drop, random growth; targets share the pattern */
-#define SPARL_CHIP_DS_TD3 3     /* drop of each sign, random growth; targets have their own pattern */
+#define SPARL_CHIP_SET_TD3 2    /* drop by magnitude, random growth; targets share the patterns */
+#define SPARL_CHIP_DS_TD3 3     /* drop by sign, random growth; targets have their own patterns */
 
 /* SPARL_CHIP_REPLAY and SPARL_CHIP_MOMENTS */
 #define SPARL_CHIP_FLOAT32 0
@@ -46,9 +47,9 @@ extern "C" {
 #define SPARL_CHIP_UPDATED 1      /* work: an update has been completed */
 #define SPARL_CHIP_WAITING 2      /* work: nothing to do until the warm-up is over */
 #define SPARL_CHIP_FULL 3         /* store, begin: the oldest slot was overwritten */
-#define SPARL_CHIP_DIVERGED (-1)  /* work: a gradient is not finite; the update was abandoned */
+#define SPARL_CHIP_DIVERGED (-1)  /* work: a gradient is NaN or beyond +-1e18; update abandoned */
 #define SPARL_CHIP_NOT_FINITE (-2) /* an observation, a reward or an action is not finite */
-#define SPARL_CHIP_NO_EPISODE (-3) /* store: sparl_chip_begin has not been called */
+#define SPARL_CHIP_NO_EPISODE (-3) /* store: no episode is in progress; call sparl_chip_begin */
 #define SPARL_CHIP_FOREIGN (-4)   /* load: not a block of this library, or of other sizes */
 #define SPARL_CHIP_VERSION (-5)   /* load: a block of another version of this library */
 #define SPARL_CHIP_DAMAGED (-6)   /* load: the block was altered */
@@ -105,8 +106,8 @@ extern "C" {
      SPARL_CHIP_HIDDEN_2 + SPARL_CHIP_CRITIC_CONNECTIONS_3 + 1)
 #define SPARL_CHIP_PARAMETERS (SPARL_CHIP_ACTOR_PARAMETERS + 2 * SPARL_CHIP_CRITIC_PARAMETERS)
 
-/* A sparse layer has a column (the input) per connection and a row start per output, and one more.
- * A layer with all connections stores neither. */
+/* A sparse layer stores a column (the input) per connection, a row start per output, and the end of
+ * the last row. A layer with all connections stores none of these. */
 #define SPARL_CHIP_COLUMNS_OF(connections, size) (((connections) < (size)) ? (connections) : 0)
 #define SPARL_CHIP_ROWS_OF(connections, size, outputs) \
     (((connections) < (size)) ? ((outputs) + 1) : 0)
@@ -164,8 +165,9 @@ typedef float sparl_chip_value;
 #endif
 
 /* A slot of the replay has an observation, an action and a reward. The observation after the
- * transition is that of the next slot. A state that ends an episode by a time limit has a slot of
- * its own, without action and reward. A batch also has the observations after its transitions. */
+ * transition is that of the next slot. The last state of an episode that a time limit ends has a
+ * slot of its own, without action and reward. A batch also has the observations after its
+ * transitions. */
 #define SPARL_CHIP_SLOT (SPARL_CHIP_OBSERVATIONS + SPARL_CHIP_ACTIONS + 1)
 #define SPARL_CHIP_BATCH_ROW (SPARL_CHIP_SLOT + SPARL_CHIP_OBSERVATIONS)
 #define SPARL_CHIP_ROUND_UP(bytes) ((((bytes) + 3) / 4) * 4)
@@ -175,7 +177,7 @@ typedef float sparl_chip_value;
 #define SPARL_CHIP_FEATURES (SPARL_CHIP_OBSERVATIONS + 1) /* those with a learned scale */
 
 /* The scratch holds the gradient of one network or, in a topology update, the work on one layer:
- * a word per connection, a bit per connection, and means per input and output. */
+ * a word and a bit per connection, a mean and a count per input, and a mean per output. */
 #if (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) || (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3)
 #define SPARL_CHIP_TOPOLOGY_SCRATCH(connections, inputs, outputs) \
     ((connections) + ((connections) / 32) + 1 + (2 * (inputs)) + (outputs))
@@ -244,11 +246,11 @@ typedef struct {
 typedef struct {
     uint32_t head;       /* the slot that is written next, or whose action is still missing */
     uint32_t filled;     /* slots that have been written */
-    uint32_t warming;    /* whether the warm-up is not over */
-    uint32_t head_state; /* whether it has an observation, and whether that waits for an action */
+    uint32_t warming;    /* 1 during the warm-up, then 0 */
+    uint32_t head_state; /* slot `head`: free, waiting for an action, or an episode's last state */
     uint32_t converted;  /* int8: slots of the warm-up that have been converted */
-    float offset[SPARL_CHIP_FEATURES]; /* int8: centre; the smallest value during the warm-up */
-    float step[SPARL_CHIP_FEATURES];   /* int8: width of a code; the largest value before that */
+    float offset[SPARL_CHIP_FEATURES]; /* int8: centre; during the warm-up, the smallest value */
+    float step[SPARL_CHIP_FEATURES];   /* int8: step of a code; in the warm-up, the largest value */
     uint32_t kinds[(SPARL_CHIP_CAPACITY + 15) / 16]; /* 2 bits per slot, see sparl_chip.c */
     sparl_chip_value values[SPARL_CHIP_CAPACITY * SPARL_CHIP_SLOT];
 } sparl_chip_replay;
@@ -312,18 +314,20 @@ typedef struct {
 /* ---- Functions ---- */
 
 /* Initialise an agent: random patterns with the configured numbers of connections, weights and
- * biases uniform within 1/sqrt(inputs), targets equal to the networks, an empty replay. */
+ * biases uniform within +-1/sqrt(inputs), targets equal to the networks, an empty replay. */
 void sparl_chip_init(sparl_chip *chip, uint32_t seed);
 
 /* Compute the action in a state. Actions are in [-1, 1]; the caller scales them to the actuators.
  *
- * One forward pass of the actor. With SPARL_CHIP_EXPLORE, Gaussian noise is added, and during the
- * warm-up the action is uniformly random unless SPARL_CHIP_RANDOM_WARMUP is 0. May be called while
- * an update is in progress. Returns SPARL_CHIP_OK, or SPARL_CHIP_NOT_FINITE with an action of 0. */
+ * One forward pass of the actor. With SPARL_CHIP_EXPLORE, nearly Gaussian noise is added; during
+ * the warm-up, the action is uniformly random instead unless SPARL_CHIP_RANDOM_WARMUP is 0. May be
+ * called while an update is in progress. Returns SPARL_CHIP_OK, or SPARL_CHIP_NOT_FINITE with an
+ * action of 0. */
 int sparl_chip_act(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVATIONS],
                    int explore, float action[SPARL_CHIP_ACTIONS]);
 
-/* Begin an episode. Returns SPARL_CHIP_OK, SPARL_CHIP_FULL or SPARL_CHIP_NOT_FINITE. */
+/* Begin an episode. Returns SPARL_CHIP_OK; SPARL_CHIP_FULL if the oldest slot was overwritten; or
+ * SPARL_CHIP_NOT_FINITE: nothing is stored. */
 int sparl_chip_begin(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVATIONS]);
 
 /* Store a transition from the last observation. `end` is SPARL_CHIP_CONTINUES, SPARL_CHIP_TERMINAL
@@ -333,29 +337,31 @@ int sparl_chip_begin(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERV
 int sparl_chip_store(sparl_chip *chip, const float action[SPARL_CHIP_ACTIONS], float reward,
                      const float next_observation[SPARL_CHIP_OBSERVATIONS], int end);
 
-/* Learn: perform at most `budget` slices, and return early when an update has been completed.
+/* Learn: perform at most `budget` slices, and return early with any code but SPARL_CHIP_OK.
  *
  * A slice computes one sample's part of a gradient, a part of an optimiser step, or a part of a
  * topology update. No slice costs more than one sample of an update. Returns SPARL_CHIP_OK if the
  * update is still in progress, SPARL_CHIP_UPDATED, SPARL_CHIP_WAITING, or SPARL_CHIP_DIVERGED: the
- * update was abandoned before it changed the network whose gradient is not finite. */
+ * update was abandoned before it changed the network whose gradient is NaN or beyond +-1e18. */
 int sparl_chip_work(sparl_chip *chip, uint32_t budget);
 
-/* A function of the caller that writes or reads `bytes` bytes at an offset of a storage, and
+/* A function of the caller that writes or reads `bytes` bytes at a byte offset in a storage, and
  * returns 0 on success. */
 typedef int (*sparl_chip_writer)(void *storage, uint32_t offset, const void *from,
                                  uint32_t bytes);
 typedef int (*sparl_chip_reader)(void *storage, uint32_t offset, void *to, uint32_t bytes);
 
-/* Save the whole state, or the state without the replay, as one block with version and checksum.
- * Offsets ascend without gaps; the block has SPARL_CHIP_BLOCK bytes or, without the replay,
- * SPARL_CHIP_AGENT_BLOCK. Returns SPARL_CHIP_OK or SPARL_CHIP_IO. */
+/* Save the whole state (SPARL_CHIP_AGENT_AND_REPLAY) or the state without the replay
+ * (SPARL_CHIP_AGENT) as one block with version and checksums. Offsets ascend without gaps; the
+ * block has SPARL_CHIP_BLOCK bytes or, without the replay, SPARL_CHIP_AGENT_BLOCK. Returns
+ * SPARL_CHIP_OK or SPARL_CHIP_IO. */
 int sparl_chip_save(const sparl_chip *chip, int what, sparl_chip_writer write, void *storage);
 
-/* Load a block. A block that is truncated, altered, of another version or of other sizes is
- * rejected, and the state is unchanged. After a block without a replay, the replay is empty and
- * the warm-up is repeated. If the storage fails or changes after the block has been checked,
- * SPARL_CHIP_IO or SPARL_CHIP_DAMAGED is returned, and the state must be initialised again. */
+/* Load a block. Returns SPARL_CHIP_OK or a negative code. A block that is truncated, altered, of
+ * another version or of other sizes is rejected, and the state is unchanged. After a block without
+ * a replay, the replay is empty and the warm-up is repeated. If the storage fails or changes after
+ * the block has been checked, SPARL_CHIP_IO or SPARL_CHIP_DAMAGED is returned, and the state must
+ * be initialised again. */
 int sparl_chip_load(sparl_chip *chip, sparl_chip_reader read, void *storage);
 
 #define SPARL_CHIP_SIZES 20 /* numbers in a block's header that identify the configuration */

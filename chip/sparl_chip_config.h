@@ -30,7 +30,8 @@
 #endif
 
 /* Memory. Capacity and warm-up are counted in slots: a transition takes one slot, and a state
- * in which a time limit ends an episode takes another. With int8, capacity is at least 5 times warm-up. */
+ * in which a time limit ends an episode takes another. With int8, the capacity must be at least 5
+ * times the warm-up. */
 #ifndef SPARL_CHIP_REPLAY
 #define SPARL_CHIP_REPLAY SPARL_CHIP_INT8 /* SPARL_CHIP_FLOAT32, SPARL_CHIP_FLOAT16 or this */
 #endif
@@ -55,10 +56,10 @@
 #define SPARL_CHIP_LEARNING_RATE 1e-3f
 #define SPARL_CHIP_WEIGHT_DECAY 0.0f /* L2 coefficient, added to the gradient */
 
-/* Topology updates, SET and DS. Both periods are multiples of the policy delay. */
+/* Topology updates, SET and DS. The period must be a multiple of the policy delay. */
 #define SPARL_CHIP_REWIRE_EVERY 1000    /* updates; SET: those of the network, DS: of the agent */
-#define SPARL_CHIP_REWIRE_FRACTION 0.05f /* share of a layer's connections that is moved */
+#define SPARL_CHIP_REWIRE_FRACTION 0.05f /* share of a layer's (DS: live) connections to move */
 #define SPARL_CHIP_REWIRE_LAST 9000 /* no topology update after this update of the agent; 0: no end.
-                                     * SET: the fraction decays to 0 at it along a cosine. */
+                                     * SET: until then, the fraction decays to 0 along a cosine. */
 
 #endif

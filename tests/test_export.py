@@ -173,7 +173,7 @@ def test_self_check_finds_a_wrong_constant() -> None:
     mixed = type(right)(right.header, constants + vectors, 0, 0)
     command = c_check.compiler()
     assert command is not None
-    with pytest.raises(sparl.errors.DataError, match="a test vector differs by"):
+    with pytest.raises(sparl.errors.DataError, match="failed its check: an action differs by"):
         c_check.run(command, mixed, "policy", observations)
 
 
@@ -466,7 +466,7 @@ def test_exported_arrays_give_the_policys_actions(run: Path) -> None:
 
 def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--format", "c", "--name", "a-b"]) == 2
-    assert "'a-b' must be a C identifier" in capsys.readouterr().err
+    assert "--name is 'a-b' but must be a C identifier" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_reported_in_one_line(

@@ -131,7 +131,7 @@ def test_missing_seeds_and_duplicates_are_listed(runs: Path, tmp_path: Path) -> 
     notes = "\n".join(found.notes)
     assert f"the results cover only the finished ones: DS-TD3 on {ENV} (1 of 5)" in notes
     assert re.search("b, because it is the same run as .*a", notes)
-    assert f"none of 1 planned runs on {ENV} has finished: TD3 (hidden 8-8)" in notes
+    assert f"no planned run has finished on {ENV}: TD3 (hidden 8-8) (1 seed per method" in notes
 
 
 def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None:
@@ -143,7 +143,9 @@ def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None
     )
     found = collect([study, tmp_path / "runs", study])
     assert [(g.label, len(g.runs), g.planned) for g in found.groups] == [("TD3", 1, 3)]
-    assert found.notes[-1] == f"none of 2 planned runs on {ENV} has finished: SAC"
+    assert found.notes[-1] == (
+        f"no planned run has finished on {ENV}: SAC (2 seeds per method and environment)"
+    )
 
 
 def test_environments_without_the_same_runs_share_a_note(tmp_path: Path) -> None:
@@ -153,7 +155,8 @@ def test_environments_without_the_same_runs_share_a_note(tmp_path: Path) -> None
         "methods = ['DS-TD3', 'SAC']\nenvironments = ['Hopper-v3', 'Ant-v3']\nseeds = 2\n"
     )
     assert collect([study, tmp_path / "runs"]).notes == [
-        "none of 2 planned runs on each of Hopper-v3, Ant-v3 has finished: DS-TD3, SAC"
+        "no planned run has finished on Hopper-v3, Ant-v3: DS-TD3, SAC (2 seeds per method and "
+        "environment)"
     ]
 
 
@@ -497,7 +500,7 @@ def test_a_report_into_a_file_is_rejected(
     ("shade", "half", "note"),
     [
         ("interval", 0.5, "the 95 % bootstrap interval"),
-        ("std", math.sqrt(0.5), "the standard deviation over the runs"),
+        ("std", math.sqrt(0.5), "one standard deviation over the runs"),
     ],
 )
 def test_bands_are_the_interval_or_the_standard_deviation(
@@ -517,7 +520,7 @@ def test_bands_are_the_interval_or_the_standard_deviation(
 def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_path: Path) -> None:
     for words, note in (
         ([], "the 95 % bootstrap interval"),
-        (["--shade", "std"], "the standard deviation over the runs"),
+        (["--shade", "std"], "one standard deviation over the runs"),
     ):
         assert main(["report", str(runs), "--out", str(tmp_path), *words]) == 0
         for file in ("report.html", "README.md"):
@@ -707,7 +710,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
     for code, words, text in (
         (2, [run], "specify the commit with --commit SHA"),
-        (2, [run, "--commit", "latest"], "specify the commit with --commit SHA"),
+        (2, [run, "--commit", "latest"], "--commit is 'latest' but must be 7 to 40 lower-case hex"),
         (2, [knows, "--commit", "1234567"], "trained with commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
         (3, [str(tmp_path)], "is not a run folder"),
@@ -744,4 +747,4 @@ def test_the_page_embeds_the_clips_of_runs(tmp_path: Path) -> None:
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
     assert f"{run}/link.mp4: found a link but expected a regular file" in pages["with"]
     assert f"{run}/pipe.mp4: found a named pipe but expected a regular file" in pages["with"]
-    assert "long.mp4 has 6 MB and is too large for this page" in pages["with"]
+    assert "long.mp4 has 6,000,000 bytes, more than the limit of 5,000,000" in pages["with"]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from sparl.studies.command import RunOptions, _again
 from sparl.studies.progress import Progress, progress
 from sparl.studies.study import Unit, read_studies, read_study
 from sparl.studies.unit import words
+from sparl.training.machine import versions
 from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
 from sparl.user_modules import import_module_of
@@ -198,9 +200,9 @@ def test_a_version_belongs_to_the_resolved_configuration(
         (SMALL + "gamma = 7", "gamma is 7"),
         (SMALL + "seed = 7", "seed cannot be set as a field"),
         (SMALL + "resume = 'auto'", "resume cannot be set as a field"),
-        (SMALL + "[grid]\ngamma = 0.9", "[grid] must have a list"),
+        (SMALL + "[grid]\ngamma = 0.9", "a table, [grid], with a non-empty"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
-        ("variants = 3\n" + SMALL, "variants must be tables"),
+        ("variants = 3\n" + SMALL, "but must be tables, [[variants]]"),
         ("fieldz = 3\n" + SMALL, "unknown keys: 'fieldz' (did you mean fields?)"),
         (
             "method = 'TD3'\nseeds = 1\nsteps = 5",
@@ -441,12 +443,14 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 
 @pytest.fixture
-def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
+def with_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Make training record a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)
-    return sha
+    versions.cache_clear()  # earlier tests may have cached the actual commit
+    yield sha
+    versions.cache_clear()
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
@@ -491,7 +495,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     assert started == []
     assert "2 runs: 2 finished" in capsys.readouterr().out
     assert main(["study", "status", str(path), *elsewhere, *to_archive]) == 0
-    assert f"finished: {first.id}, return" in capsys.readouterr().out
+    assert f"finished: {first.id}, last mean return" in capsys.readouterr().out
     assert main(["study", "status", str(path), *elsewhere]) == 0
     assert "2 waiting" in capsys.readouterr().out
 

@@ -95,7 +95,8 @@ class Archive:
             The run's folder in the archive.
 
         Raises:
-            SparlError: if the evaluation fails, or under the conditions stated in `archive_run`.
+            SparlError: if the evaluation fails, or under the conditions stated in `archive_run`,
+                except that the archive already contains the run.
         """
         known = FinishedRun.read(run).id
         self.runs |= Archive.read(
@@ -110,7 +111,11 @@ class Archive:
 
 
 def actor_return(run: Path) -> dict[str, Any]:
-    """Measure the return of a run's actor over ACTOR_EPISODES episodes, for run.json."""
+    """Measure the return of a run's actor over ACTOR_EPISODES episodes, for run.json.
+
+    Returns:
+        A dict with episodes, the number of episodes, and mean and std of their returns.
+    """
     config = RunFolder.open(run).config()
     evaluator = Evaluator(lambda: make_environment(config), ACTOR_EPISODES, config.evaluation_seed)
     try:
@@ -123,8 +128,8 @@ def actor_return(run: Path) -> dict[str, Any]:
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
     """Copy a finished run's records into a new folder of the archive.
 
-    Files are copied byte for byte, except run.json: a missing commit is added to it and, if the
-    actor is archived, the actor's return.
+    The files in KEPT are copied byte for byte. The copy of run.json gets a missing commit and, if
+    the actor is archived, the actor's return.
 
     Args:
         run: the run's folder.
@@ -139,8 +144,8 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         DataError: if the run is unfinished or damaged, or one of the archive's files or folders is
             a link or a special file.
         AlreadyArchived: if the archive already contains the run.
-        UsageError: if the commit is unknown or differs from the recorded one, or if the archive's
-            folder cannot be created.
+        UsageError: if the commit is unknown or malformed, or differs from the recorded one, or if
+            the archive's folder cannot be created.
         ResourceError: if a file cannot be written.
     """
     finished = FinishedRun.read(run)
@@ -149,9 +154,11 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
     if known and commit and known != commit:
         raise UsageError(f"{run} was trained with commit {known}, not {commit}; omit --commit")
     if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
+        remedy = "specify the commit with --commit SHA"
+        if commit:
+            remedy = f"--commit is {commit[:80]!r} but must be 7 to 40 lower-case hex digits"
         raise UsageError(
-            f"{run} does not record the commit of sparl that it was trained with; specify the "
-            "commit with --commit SHA"
+            f"{run} does not record the commit of sparl that it was trained with; {remedy}"
         )
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
@@ -219,10 +226,10 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
 
 
 def check_archive(path: Path) -> None:
-    """Check that an archive's folder exists or can be created.
+    """Check that the path of an archive is a folder or does not exist yet.
 
     Raises:
-        DataError: if `path` is a file.
+        DataError: if `path` is neither.
     """
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: an archive must be a folder, but this is not one")

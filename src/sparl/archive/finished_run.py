@@ -37,11 +37,12 @@ from sparl.training.run_folder import (
 from sparl.types import Float64Array
 from sparl.user_modules import command_line
 
-_DEGREES_BASE, _DEGREES_PER_UNIT = 1 << 22, 200  # size limit of degrees.json [bytes]
+# The size limit of degrees.json: a base, and an addition for each hidden unit [bytes].
+_DEGREES_BASE, _DEGREES_PER_UNIT = 1 << 22, 200
 REPLAY = ("replay_size", "policy_distance", "n_step")
 TOPOLOGY_UPDATE = ("agent_update", "connections", "initial_overlap", "moved", "returned")
 DEAD = "dropped_dead"  # a column of topology.csv that runs of version 0.1 lack
-UNDER_LOAD = 1.2  # ratio of wall-clock to CPU time above which a run shared its cores
+UNDER_LOAD = 1.2  # ratio of wall-clock to CPU time above which a run counts as under load
 
 
 @dataclass(frozen=True, eq=False)

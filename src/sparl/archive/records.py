@@ -55,7 +55,8 @@ def check_whole(
     """Check that the records of a finished run reach the run's last step.
 
     A run writes an evaluation and metrics at its last step, and a row of topology.csv for each
-    layer that a topology update changes. `FinishedRun` describes the arguments.
+    layer that a topology update changes. `env_step` is the run's last step; `FinishedRun` describes
+    the other arguments.
 
     Raises:
         DataError: if records are missing.
@@ -106,10 +107,10 @@ def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps
 
 
 def check_about(path: Path, about: Mapping[str, Any]) -> None:
-    """Check the types of the machine, versions and environment in run.json.
+    """Check the values in run.json that reports show or compute with.
 
     Raises:
-        DataError: if a value has the wrong type.
+        DataError: if a value has the wrong type or is out of range.
     """
     versions, machine = about.get("versions", {}), about.get("machine", {})
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
@@ -126,9 +127,12 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     wrong += [name for name, n in counts.items() if type(n) is not int or not 0 <= n <= _MOST]
     wrong += [n for n in ("observations", "actions") if n not in wrong and counts.get(n) == 0]
     if wrong:
+        name = wrong[0]
+        rule = "a non-negative integer" if name in counts else "a string"
+        if name in ("observations", "actions"):
+            rule = "a positive integer"
         raise DataError(
-            f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}, which has the wrong "
-            "type"
+            f"{path}: {name} is {str({**texts, **counts}[name])[:80]} but must be {rule}"
         )
 
 
@@ -146,7 +150,9 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
     try:
         initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: the degrees of {' and '.join(networks)} are missing") from None
+        raise DataError(
+            f"{path}: the degrees of {' and '.join(networks)} are missing or invalid"
+        ) from None
     if initial != now:
         raise DataError(f"{path}: the networks differ in size between the start and the end")
 

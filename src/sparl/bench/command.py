@@ -17,6 +17,7 @@ from sparl.options import Argument, parse_options
 from sparl.text_table import Column, fitting, row_line, title_lines
 from sparl.training.environment import Environment
 from sparl.training.machine import machine, versions
+from sparl.wording import counted
 
 Section = Literal["kernels", "update", "training", "growth"]
 
@@ -110,13 +111,13 @@ def bench(args: list[str]) -> int:
 
 
 def _check_files(options: BenchOptions) -> None:
-    """Raise UsageError before the measurements if a file cannot be written."""
+    """Raise UsageError before the measurements if --json or --plot cannot be satisfied."""
     for path in (options.json, options.plot):
         try:
             if path is not None:
                 path.open("a").close()
         except OSError as error:
-            raise UsageError(f"bench: {path}: {error.strerror}") from None
+            raise UsageError(f"bench: cannot write {path}: {error.strerror}") from None
     if options.plot is None:
         return
     if "growth" not in options.only or options.plot.suffix not in (".svg", ".png"):
@@ -180,13 +181,13 @@ _TRAINING_COLUMNS = (
     *(
         Column(title, rank=threads)
         for threads in (1, 2)
-        for title in (f"floor of {threads}\nms", "times\nfloor")
+        for title in (f"floor ms\n{counted(threads, 'thread')}", "times\nfloor")
     ),
 )
 
 
 def _training_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the speed of each configuration, and the time of a step relative to its floor."""
+    """Return the speed of each configuration, the floor, and a step's time divided by the floor."""
     table = []
     for row in rows:
         cells = [row["name"]]
@@ -225,11 +226,13 @@ def _growth_rows(found: dict[str, Any]) -> list[list[str]]:
 def _growth_fits(found: dict[str, Any]) -> list[str]:
     """Describe how time and memory grow with the numbers of neurons and connections."""
     return [
-        f"{of} = {scale * found[of]['per_neuron']:.1f} {unit} per neuron + "
+        f"{name} = {scale * found[of]['per_neuron']:.1f} {unit} per neuron + "
         f"{scale * found[of]['per_connection']:.1f} {unit} per connection, "
         f"within {found[of]['largest_deviation']:.0%}"
-        for of, unit, scale in (("milliseconds", "ns", 1e6), ("bytes", "bytes", 1.0))
-    ]
+        for name, of, unit, scale in (
+            ("time per update", "milliseconds", "ns", 1e6), ("memory", "bytes", "bytes", 1.0),
+        )
+    ]  # fmt: skip
 
 
 def _plot(found: dict[str, Any], path: Path) -> None:

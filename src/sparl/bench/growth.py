@@ -26,7 +26,11 @@ PER_NEURON = 32
 
 
 def sizes(largest: int) -> list[tuple[int, int]]:
-    """Return (width, connections) pairs with FIXED_WIDTH, then with PER_NEURON per neuron."""
+    """Return (width, connections) pairs: of FIXED_WIDTH, then with PER_NEURON per output neuron.
+
+    Args:
+        largest: maximum number of connections.
+    """
     counts = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     fixed = [(FIXED_WIDTH, n) for n in counts if n <= largest]
     return fixed + [(n // PER_NEURON, n) for n in counts if n <= largest]

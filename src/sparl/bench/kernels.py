@@ -20,7 +20,7 @@ KERNELS = ("forward", "input gradient", "weight gradient")
 
 
 def peak() -> float:
-    """Measure the peak of one core in GFLOP/s; a multiply-add counts as two operations."""
+    """Measure the peak multiply-add rate of one core [GFLOP/s]; a multiply-add counts as two."""
     return medians({"peak": lambda: 2e-9 * _native.multiply_add_peak(0.02)}, 5)["peak"]
 
 
@@ -32,6 +32,13 @@ def roofline(
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
     stores are not counted.
+
+    Args:
+        layer: the layer.
+        kernel: one of KERNELS.
+        batch: number of samples.
+        peak_gflops: peak of one core; see `peak`.
+        least: minimum duration of a measurement [s].
     """
     work = 2e-9 * layer.connections * batch / peak_gflops
     loads = min(_native.seconds_of_loads(layer, kernel, batch, least) for _ in range(5))
@@ -50,17 +57,17 @@ def measure(
     """Measure the kernels, their rooflines and the alternatives for one layer and batch.
 
     Args:
-        shape: number of inputs and outputs.
+        shape: numbers of inputs and outputs.
         density: share of the connections that exist.
         batch: number of samples.
-        peak_gflops: peak of one core.
-        repetitions: number of repetitions for the median.
+        peak_gflops: peak of one core; see `peak`.
+        repetitions: number of repetitions; each time is their median.
         least: minimum duration of a repetition [s].
 
     Returns:
         A dict with inputs, outputs, density, batch and connections; "microseconds", the time of
         each kernel, of "NumPy dense" and, if SciPy is installed, of "SciPy CSR"; and "roofline",
-        the lower bound on the time of each kernel.
+        the lower bound on the time of each kernel [us].
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
@@ -100,6 +107,6 @@ def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def gflops(row: dict[str, Any], contestant: str) -> float:
-    """Return the rate on stored weights: 2 * connections * batch / time."""
+    """Return the rate on stored weights, 2 * connections * batch / time [GFLOP/s]."""
     work = 2e-9 * row["connections"] * row["batch"]
     return float(work / (1e-6 * row["microseconds"][contestant]))

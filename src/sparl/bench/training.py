@@ -54,9 +54,10 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
     """Return a lower bound on the time per environment step on one core [ms].
 
     Returns:
-        A dict with "update", the time for the multiply-adds of an update at the core's peak;
-        "environment", the time of one simulator step; and "evaluation", the time of an evaluation
-        whose episodes have maximum length, per 5,000 steps.
+        A dict with three times, whose sum is the bound: "update", for the multiply-adds of an
+        update at the core's peak; "environment", for one simulator step; and "evaluation", for the
+        simulator steps of an evaluation whose episodes have maximum length, divided by the 5,000
+        steps between two evaluations. Episodes that end early make evaluations shorter.
     """
     config = preset(env=env, **fields)
     environment = make_environment(config)

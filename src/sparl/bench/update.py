@@ -69,8 +69,8 @@ def split(
 
     Args:
         env: environment that determines the shapes of the networks.
-        threads: number of threads of the native code; the time of pending work is part of the part
-            that completes the work.
+        threads: number of threads of the native code. Waiting for work that runs in the background
+            counts for the part that waits.
         fields: fields of the configuration, including the method.
         updates: number of updates in a repetition.
         repetitions: number of repetitions; each result is their median.

@@ -53,9 +53,12 @@ class Sizes:
     """The configuration that determines the memory layout of a state.
 
     Attributes:
+        observations: length of an observation.
+        actions: length of an action.
+        hidden_1, hidden_2: units of the two hidden layers.
         method: index into METHODS.
-        actor: connections of the actor's layers.
-        critic: connections of each critic's layers.
+        actor: number of connections of each of the actor's layers.
+        critic: number of connections of each layer of a critic.
         replay: index into STORAGE.
         moments: index into STORAGE.
         capacity: slots of the replay buffer.
@@ -78,10 +81,10 @@ class Sizes:
 
     @classmethod
     def of_numbers(cls, numbers: NDArray[np.uint32]) -> Sizes:
-        """Return the sizes that a block's header contains.
+        """Return the sizes that a block's header contains, as `numbers` returns them.
 
         Raises:
-            ValueError: if the numbers contradict each other.
+            ValueError: if a number is out of range, or the numbers contradict each other.
         """
         n = [int(number) for number in numbers]
         actor, critic = (n[5], n[6], n[7]), (n[8], n[9], n[10])
@@ -98,7 +101,7 @@ class Sizes:
         return sizes
 
     def numbers(self) -> NDArray[np.uint32]:
-        """Return the numbers in a block's header that identify the configuration."""
+        """Return the numbers in a block's header that identify the configuration, uint32 [20]."""
         n = [*astuple(self)[:5], *self.actor, *self.critic, *astuple(self)[7:]]
         column_bytes = np.dtype(self._column).itemsize
         replay = self._replay_dtype().itemsize

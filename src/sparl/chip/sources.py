@@ -29,9 +29,12 @@ def configuration_header(values: Mapping[str, object], about: list[str]) -> str:
     """Return the text of a configuration header.
 
     Args:
-        values: values of the macros, without the prefix SPARL_CHIP_; numbers with a fraction are
-            written as C floats.
+        values: values of the macros, by name without the prefix SPARL_CHIP_; floats are written as
+            C floats.
         about: lines that describe the program, for a comment; printable ASCII without "*/".
+
+    Raises:
+        ValueError: if the library's header does not define a macro exactly once.
     """
     text = source(CONFIG)
     for name, value in values.items():

@@ -89,7 +89,7 @@ def _write_layer(
 def _align_target(
     state: NDArray[np.void], place: LayerPlaces, networks: Mapping[str, NDArray[Any]], key: str
 ) -> None:
-    """Write the weights of a target that has not adopted the online pattern yet in that pattern."""
+    """Write a target's weights in the online pattern, which the target has not adopted yet."""
     dense = np.zeros(place.n_in * place.n_out, np.float32)
     dense[networks[f"{key}.positions"]] = networks[f"{key}.weight"]
     values = dense[positions_of(state, place)]

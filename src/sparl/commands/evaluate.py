@@ -24,9 +24,9 @@ class EvaluateOptions:
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Number of episodes; by default the number used in training."""
+    """Number of episodes; by default as many as in each evaluation of the run."""
     seed: int | None = None
-    """Evaluation seed; by default that used in training, which reproduces the recorded returns."""
+    """Evaluation seed; by default that of the run's evaluations, which gives the same returns."""
     best: bool = False
     """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False

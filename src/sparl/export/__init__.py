@@ -1,1 +1,1 @@
-"""Export trained policies as C99, ONNX or plain arrays, for machines without sparl."""
+"""Export policies as C99, ONNX or plain arrays, and agents that learn on a microcontroller."""

@@ -25,9 +25,10 @@ def npz(policy: Policy) -> bytes:
     * layerK.activation: the name of the layer's activation, if it is not the usual one, which is
       relu between layers and tanh after the last one.
 
-    The arrays low and high, float32 [n_act], are the bounds of the action. If the agent normalises
-    its observations, the arrays observation_mean and observation_scale, float32 [n_obs], give the
-    inputs of the first layer, (observation - mean) * scale.
+    The arrays low and high, float32 [n_act], are the bounds of the action. For outputs y of the
+    last layer, the action is (low + high) / 2 + (high - low) / 2 * y, clipped to the bounds. If the
+    agent normalises its observations, the arrays observation_mean and observation_scale,
+    float32 [n_obs], give the inputs of the first layer, (observation - mean) * scale.
     """
     arrays: dict[str, Any] = {}
     for k, layer in enumerate(policy.layers):

@@ -25,7 +25,7 @@ int main(void)
 {{
     float observation[{upper}_OBSERVATIONS], action[{upper}_ACTIONS], largest;
     if ({name}_self_check(&largest) != 0) {{
-        fprintf(stderr, "a test vector differs by %g", (double)largest); return 1;
+        fprintf(stderr, "an action differs by %g of half its range", (double)largest); return 1;
     }}
     while (fread(observation, sizeof observation, 1, stdin) == 1) {{
         {name}_act(observation, action);
@@ -62,15 +62,21 @@ def run(command: str, source: CSource, name: str, observations: Array) -> Array:
         program = here / "check_main"
         define = f"-D{name.upper()}_SELF_CHECK"
         files = [str(here / file) for file in ("check_main.c", f"{name}.c")]
-        _run([command, *FLAGS, define, *files, "-o", str(program), "-lm"], b"")
-        return np.frombuffer(
-            _run([str(program)], np.ascontiguousarray(observations).tobytes()), np.float32
-        ).reshape(len(observations), -1)
+        compiling = [command, *FLAGS, define, *files, "-o", str(program), "-lm"]
+        _run(compiling, b"", f"{command} cannot compile the exported C code")
+        given = np.ascontiguousarray(observations).tobytes()
+        actions = _run([str(program)], given, "the exported C code failed its check")
+        return np.frombuffer(actions, np.float32).reshape(len(observations), -1)
 
 
-def _run(command: list[str], given: bytes) -> bytes:
+def _run(command: list[str], given: bytes, failure: str) -> bytes:
+    """Run a command with input, and return its output.
+
+    Raises:
+        DataError: if the command fails; `failure` is the beginning of the message.
+    """
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.decode(errors="replace").split())
-        raise DataError(f"export: {Path(command[0]).name} failed on the exported C: {reason[:500]}")
+        raise DataError(f"export: {failure}: {reason[:500] or f'exit code {done.returncode}'}")
     return done.stdout

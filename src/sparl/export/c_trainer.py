@@ -46,7 +46,7 @@ class TrainerOptions:
     format: Literal["c-trainer"] = "c-trainer"
     """The format that these options belong to."""
     out: Path | None = None
-    """Folder of the files; by default trainer/ in the run's folder."""
+    """Folder of the files; by default trainer/ in the run's folder. Required without RUN."""
     method: str = "SET-TD3"
     """Without RUN: TD3, Static-TD3, SET-TD3 or DS-TD3."""
     env: str | None = None
@@ -54,7 +54,8 @@ class TrainerOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Without RUN: units of the two hidden layers."""
     sparsity: float = 0.8
-    """Without RUN: share of absent weights [0-1], distributed by the Erdos-Renyi rule."""
+    """Without RUN, except for TD3: share of absent weights [0-1], distributed over the layers by
+    the Erdos-Renyi rule."""
     seed: int = 0
     """Seed of the networks of an untrained agent, and of the chip's random streams."""
     fresh_optimizer: bool = False
@@ -135,7 +136,7 @@ def export_trainer(args: list[str]) -> int:
         say(f"{folder.path / name}: {len(text):,} bytes")
     folder.write(f"{STATE}.bin", block)
     say(f"{folder.path / f'{STATE}.bin'}: {len(block):,} bytes, for sparl_chip_load")
-    say(f"RAM of a sparl_chip: {sizes.dtype().itemsize:,} bytes")
+    say(f"RAM of the agent and its replay buffer: {sizes.dtype().itemsize:,} bytes")
     return 0
 
 
@@ -174,7 +175,8 @@ def _of_run(options: TrainerOptions, run: Path) -> _Origin:
     Raises:
         DataError: if the run has no critics, or was saved without its optimisers although
             --fresh-optimizer was not given.
-        UsageError: if the chip library does not support the run's method.
+        UsageError: if the chip library does not support the run's method or its normalised
+            observations.
     """
     config = RunFolder.open(run).config()
     if config.method not in METHODS or config.agent != "TD3" or config.critics != 2:

@@ -41,9 +41,10 @@ from sparl.user_modules import WITHOUT_ID, command_line
 class ExportOptions:
     """Write a trained policy for machines without sparl.
 
-    Before an export is written, its actions are compared with the agent's on the observations that
-    training saved with the agent, or in the environment if none were saved. If the actions differ,
-    nothing is written.
+    Before an export is written, its actions are compared with the agent's (with --int8, with those
+    of the agent's quantised weights) on the observations that training saved with the agent, or in
+    the environment if none were saved. If the actions differ by more than rounding errors, nothing
+    is written.
     """
 
     run: RunPath
@@ -57,8 +58,8 @@ class ExportOptions:
     name: str = "policy"
     """Base name of the files and prefix of all C names."""
     int8: bool = False
-    """For C: store weights in 8 bits, scaled per row, and print how the return changes; a custom
-    environment needs sparl --import MODULE export."""
+    """For C: store weights in 8 bits, with one scale per neuron, and print how the return changes;
+    to measure it in a custom environment, use sparl --import MODULE export."""
     tanh: Tanh = "tanhf"
     """For C: tanhf of the maths library, or a built-in function that needs no library."""
 
@@ -74,7 +75,10 @@ def export(args: list[str]) -> int:
         return export_trainer(args)
     options = parse_options(ExportOptions, args, "sparl export")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", options.name):
-        raise UsageError(f"export: --name {options.name!r} must be a C identifier")
+        raise UsageError(
+            f"export: --name is {options.name!r} but must be a C identifier that begins with a "
+            "letter"
+        )
     folder = RunFolder.open(options.run)
     config = folder.config()
     agent = load_agent(options.run)

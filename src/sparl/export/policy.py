@@ -178,7 +178,10 @@ class Policy:
         return Policy(layers, self.low, self.high, self.normalization)
 
     def __call__(self, observation: Array) -> Array:
-        """Compute actions in [-1, 1], float32 [B, n_act], for observations, float32 [B, n_obs]."""
+        """Compute unscaled actions, float32 [B, n_act], for observations, float32 [B, n_obs].
+
+        They are in [-1, 1] if the activation of the last layer is tanh.
+        """
         if self.normalization is not None:
             mean, scale = self.normalization
             observation = (observation - mean) * scale

@@ -34,9 +34,9 @@ class PlayOptions:
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Number of episodes; by default the number used in training."""
+    """Number of episodes; by default as many as in each evaluation of the run."""
     seed: int | None = None
-    """Evaluation seed; by default the seed used in training."""
+    """Evaluation seed; by default that of the run's evaluations."""
     video: Annotated[Path | None, Argument("FILE")] = None
     """Record the best and the worst episode side by side in this MP4 file instead of opening a
     window; needs sparl[video]."""
@@ -73,7 +73,8 @@ def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None
     named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ]
     if sys.platform == "linux" and not named:
         raise UsageError(
-            "play: there is no screen (DISPLAY is not set); record with --video FILE.mp4"
+            "play: there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); record with "
+            "--video FILE.mp4"
         )
     environment = make_environment(config, "human")
     if hasattr(environment.gym.unwrapped, "mujoco_renderer") and not has_screen():

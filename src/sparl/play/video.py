@@ -55,11 +55,13 @@ def record(
         Lines to print for the user.
 
     Raises:
-        UsageError: if `path` is not an MP4 file, or the environment cannot render images.
+        UsageError: if `path` is not an .mp4 file in an existing folder, or if the environment has
+            no render mode for images.
+        EnvironmentFault: if rendering fails.
         ResourceError: if the file cannot be written.
     """
     if path.suffix != ".mp4" or not path.parent.is_dir():
-        raise UsageError(f"play: --video {path} must be an .mp4 file in an existing folder")
+        raise UsageError(f"play: --video is {path} but must be an .mp4 file in an existing folder")
     _choose_renderer()
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
     try:

@@ -49,7 +49,7 @@ def page_spec(figure: Figure, methods: Sequence[str]) -> Spec:
 
 
 def svg(figure: Figure, methods: Sequence[str]) -> str:
-    """Return a figure as SVG, with a title, a legend and a white background."""
+    """Return a figure as SVG, with a title, a white background and, for lines, a legend."""
     title = {"text": in_chart(figure.title), "anchor": "start"}
     spec = _with_values(_chart(figure, interactive=False), figure, methods)
     spec |= {"width": _WIDTH, "title": title}
@@ -279,8 +279,8 @@ def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
 def _marked(count: int, method: int) -> set[int]:
     """Return the indices of a line's points that are drawn with a marker.
 
-    The markers are at equal distances. Those of the next methods are shifted, so that the markers
-    of lines that coincide do not cover each other.
+    The markers are at equal distances. Different methods have different offsets, so that the
+    markers of lines that coincide do not cover each other.
 
     Args:
         count: number of points of the line.
@@ -320,7 +320,8 @@ def _finite(values: Sequence[Float64Array]) -> Float64Array:
 def _formats(finite: Float64Array) -> Formats:
     """Return the formats that suit the largest magnitude among the values.
 
-    The axis of a few whole numbers has no fractions.
+    If all values are whole numbers and the largest is below 5, the axis has only that many labels,
+    so that they are whole numbers too.
     """
     largest = float(np.abs(finite).max(initial=0))
     whole = bool((finite == np.floor(finite)).all())

@@ -36,7 +36,7 @@ VARIABLES = {name: f"var(--{name})" for name in LIGHT}
 
 
 def css() -> str:
-    """Return CSS rules that define the variables, and a class `c0`, `c1`, ... for each method."""
+    """Return CSS rules that define the variables, and a class for each method colour: c0, c1..."""
     light, dark = (
         ":root{" + ";".join(f"--{name}:{value}" for name, value in colours.items()) + "}"
         for colours in (LIGHT, DARK)

@@ -39,8 +39,8 @@ class ReportOptions:
     out: Annotated[Path, Argument("DIR")] = Path("report")
     """Folder of the report."""
     shade: Shade = "interval"
-    """What the band around a mean return shows: its 95 % bootstrap interval, or the standard
-    deviation over the runs."""
+    """Band around a mean return: its 95 % bootstrap interval (interval), or one standard deviation
+    over the runs on either side (std)."""
     png: bool = False
     """Also write figures/*.png."""
     tables_only: bool = False
@@ -68,13 +68,13 @@ def write_report(
     Args:
         paths: folders and study files; see `collect`.
         out: the folder of the report.
-        shade: what the band around a mean return shows: the confidence interval or the standard
-            deviation.
+        shade: the band around a mean return: "interval" for its 95 % bootstrap interval, "std" for
+            one standard deviation over the runs on either side.
         png: whether to write the figures as PNG too.
         tables_only: whether to omit the page and the figures.
 
     Raises:
-        DataError: if there is no finished run.
+        DataError: if a path is neither a folder nor a study file, or if no run has finished.
         UsageError: if a study file is invalid, the folder of the report cannot be created, or
             sparl[report] is not installed and `tables_only` is false.
         ResourceError: if a file cannot be written.
@@ -111,7 +111,11 @@ def write_report(
 
 
 def _charts() -> ModuleType:
-    """Import the module that draws the figures, which requires optional packages."""
+    """Import the module that draws the figures.
+
+    Raises:
+        UsageError: if the optional packages are not installed.
+    """
     try:
         from sparl.report import charts
     except ImportError as error:
@@ -145,8 +149,7 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
     if others:
         left = counted(len(others), "file")
         PlainConsole().print(
-            f"note: {folder.path} contains {left} that this report did not write; they were not "
-            "changed"
+            f"note: {folder.path} contains {left} that this report neither wrote nor changed"
         )
 
 
@@ -166,7 +169,11 @@ def _file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class ArchiveOptions:
-    """Archive the small files of finished runs: configuration, evaluations, commit, machine."""
+    """Archive the small files of finished runs.
+
+    These are the configuration, evaluations, metrics, topology, degrees, and run.json, which states
+    the commit and the machine.
+    """
 
     runs: Annotated[tuple[Path, ...], Argument("RUN...", positional=True)]
     """Folders of finished runs."""

@@ -131,7 +131,7 @@ class HeatMap(Figure):
         return max([1.0, *(float(v) for _, row in self.rows for v in row[np.isfinite(row)])])
 
     def description(self) -> str:
-        """Describe each row by its range and the number of its values that are not 0."""
+        """Describe each row by its range, the number of its values above 0 and the largest one."""
         rows = [
             f"{name}: {short(row.min())} to {short(row.max())}, more than 0 for "
             f"{np.count_nonzero(row)} of {row.size} {self.column}s, most for "

@@ -16,7 +16,8 @@ from sparl.types import Float64Array
 def final(group: Group, last: int = 10) -> Float64Array:
     """Return each run's final return, float [runs].
 
-    The final return is the mean of the last evaluations; those before the first update are ignored.
+    The final return is the mean of the last `last` evaluations, or of all if there are fewer.
+    Evaluations before the first update are ignored.
     """
     return np.array([stat.final_return(run.trained_returns, last) for run in group.runs])
 
@@ -27,14 +28,19 @@ def final_as_in_paper(group: Group) -> Float64Array:
 
 
 def averaged(runs: Sequence[FinishedRun], last: int) -> int:
-    """Return how many evaluations a final return averages: `last`, or fewer if a run has fewer."""
+    """Return how many evaluations the final returns average: `last`, or fewer if a run has fewer.
+
+    Evaluations before the first update are ignored. If the runs have different numbers of
+    evaluations, the smallest number counts.
+    """
     return min(last, *(run.trained_returns.size for run in runs))
 
 
 def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
     """Return, for each method, pairs of a group and the dense group with which it is compared.
 
-    Groups without such a dense group are omitted, as are dense methods.
+    Groups are omitted if there is no such dense group or its mean final return is not positive.
+    Methods that are only compared with themselves, that is, dense methods, are omitted too.
     """
     found: dict[str, list[tuple[Group, Group]]] = {}
     for group in runs.groups:

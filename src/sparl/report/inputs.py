@@ -17,9 +17,9 @@ _FREE, _BALL, _HINGE = 0, 1, 3  # values of MuJoCo's mjtJoint
 def input_names(env_id: str, contact_forces: str, n_obs: int, n_act: int) -> tuple[str, ...]:
     """Return the names of the observation's entries and of the actions, in this order.
 
-    Positions and velocities are named after their joint, and actions after the joint that they
-    move. Other entries of an observation are named after the MuJoCo array that they come from, if
-    Gymnasium states it.
+    Positions and velocities are named after their joint. Other entries of an observation are named
+    after the MuJoCo array that they come from, if Gymnasium states it, and are numbered otherwise.
+    Actions are named after their actuator or, if it has no name, after the joint that it moves.
 
     Args:
         env_id: id of the environment.

@@ -1,7 +1,7 @@
 "use strict";
-// Draws each figure when it comes near the screen, and hides the methods that are switched off.
+// Draws each figure when it comes near the viewport, and hides the methods that are switched off.
 const config = JSON.parse(document.getElementById("config").textContent);
-const hidden = new Set(); // numbers of methods
+const hidden = new Set(); // indices of methods
 const views = [];
 
 const update = (view) => view.signal("hidden", [...hidden]).runAsync();
@@ -10,10 +10,10 @@ async function draw(figure) {
   const spec = JSON.parse(figure.querySelector("script").textContent);
   const { view } = await vegaEmbed(figure.querySelector(".chart"), spec, {
     actions: false,
-    ast: true, // expressions are interpreted: the page allows no code to be made from text
+    ast: true, // interprets expressions, because the page's policy forbids compiling them
     config,
     defaultStyle: false,
-    logLevel: 1, // errors: a chart whose methods are all switched off warns of an empty axis
+    logLevel: 1, // only errors; a chart whose methods are all switched off warns of an empty axis
     mode: "vega-lite",
     renderer: "svg",
     tooltip: { disableDefaultStyle: true },
@@ -36,5 +36,5 @@ document.getElementById("methods").addEventListener("change", ({ target }) => {
   if (target.checked) hidden.delete(method); else hidden.add(method);
   views.forEach(update);
   for (const tag of document.querySelectorAll(`[data-m="${method}"]`)) tag.hidden = !target.checked;
-  window.dispatchEvent(new Event("resize")); // figures next to a hidden one have another width
+  window.dispatchEvent(new Event("resize")); // figures next to a hidden one change their width
 });

@@ -23,7 +23,8 @@ _WIDE = 60  # number of columns above which a heat map always has the width of t
 _TITLE = "Sparse reinforcement learning: results"
 # Sections that are collapsed until the reader expands them.
 _CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
-# The page loads no resources and executes no strings, even if the files of a run are hostile.
+# With this policy, the page loads nothing from the network and evaluates no strings as code, even
+# if the files of a run are hostile.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; media-src data:"
@@ -133,7 +134,7 @@ class Page:
             f"<figcaption>{in_html(caption)}</figcaption></figure>"
             for label, video, caption in _videos(self._runs)
         )
-        note = "The best and the worst evaluation episode of each run."
+        note = "The best and the worst evaluation episode of each run whose folder has a video."
         inner = f'<div class="figures">{clips}</div>'
         return self._block("videos", "Videos", note, inner) if clips else ""
 
@@ -170,11 +171,15 @@ def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
 
 
 def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
-    """Return a video element and its caption; if there is no video, the caption explains why."""
+    """Return a video element and its caption.
+
+    If the file cannot be embedded, the element is "" and the caption explains why.
+    """
     try:
         size = folder.size(name)
         if size > CLIP_BYTES:
-            return "", f"{caption}: {name} has {size / 1e6:.0f} MB and is too large for this page"
+            text = f"{name} has {size:,} bytes, more than the limit of {CLIP_BYTES:,}"
+            return "", f"{caption}: {text}"
         data = b64encode(folder.read(name, CLIP_BYTES)).decode()
     except DataError as error:
         return "", f"{caption}: {error}"

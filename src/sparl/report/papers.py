@@ -15,7 +15,13 @@ from sparl.configuration import Config
 
 
 class Printed(NamedTuple):
-    """The results that a paper prints for one method in one task; missing ones are None."""
+    """The results that a paper prints for one method in one task; missing ones are None.
+
+    Attributes:
+        mean, std: mean and standard deviation of the final return over the runs.
+        area: learning-curve area; see `statistics.learning_curve_area`.
+        percent: mean final return in percent of the dense agent's.
+    """
 
     mean: float | None = None
     std: float | None = None
@@ -65,13 +71,17 @@ _RLX2 = {
     ("SAC", "Walker2d"): (73.8, 83.4, 95.8, 81.9, 103.2),
     ("SAC", "Ant"): (49.6, 49.3, 79.8, 90.9, 105.6),
 }
+# Length of the papers' runs [environment steps], by settings.
 PAPER_STEPS = {"ds": 1_000_000, "rlx2": 3_000_000}
-# Number of evaluations at the end of a run whose mean is the final return, by settings.
+# Number of last evaluations that the papers average for the final return, by settings.
 PAPER_LAST = {"ds": 10, "rlx2": 30}
 
 
 def printed(config: Config) -> Printed:
-    """Return the results that a paper prints for the run's method and task, in any task version."""
+    """Return the results that a paper prints for a run's method and task, for any task version.
+
+    If the paper prints no results, all fields are None.
+    """
     task = config.env.rpartition("-")[0]
     if config.settings == "ds":
         # For dense SAC, the paper distinguishes hard and soft target updates.

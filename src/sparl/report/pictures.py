@@ -20,7 +20,7 @@ from sparl.types import Float64Array
 Shade = Literal["interval", "std"]
 _SHADES = {
     "interval": "the 95 % bootstrap interval of the mean",
-    "std": "the standard deviation over the runs, as in Sokar et al.",
+    "std": "one standard deviation over the runs on either side, as in Sokar et al.",
 }
 
 
@@ -51,36 +51,39 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Return against computation",
-            "CPU time covers all threads and workers and is shown for runs that recorded it. "
-            "Wall-clock time includes the time during which other processes used the machine.",
+            "CPU time covers all threads and workers and is shown for methods all of whose runs "
+            "recorded it. Wall-clock time includes the time during which other processes used the "
+            "machine.",
             list(against_computation(runs, shade)),
         ),
         Section(
             "Topology over time",
-            "For the first run of each method: the share of the initial connections that remain, "
-            "the share of the connections that each topology update moves, and the share that is "
-            "new: moved connections without those that were dropped and regrown in the same "
-            "update. Dead links are dropped connections whose weight was exactly 0; older runs did "
-            "not record them. Dashed lines are critics.",
+            "For the first run of each method: the share of the connections that existed at the "
+            "start, the share that each topology update moves, and the share that is new: moved "
+            "connections without those that were dropped and regrown in the same update. Dead "
+            "links are dropped connections whose weight was exactly 0; runs of version 0.1 did not "
+            "record them. Dashed lines are critics.",
             list(topology(runs)),
         ),
         Section(
             "Degrees",
             "Number of connections that enter (in) or leave (out) a neuron, for the first run of "
-            "each sparse method. Solid lines show the end of training, dashed lines the start.",
+            "each method whose actor has a sparse first layer. Solid lines show the end of "
+            "training, dashed lines the start.",
             list(degrees(runs)),
         ),
         Section(
             "Connections of the inputs",
             "Number of connections of every input at the start and the end of training, for the "
-            "first run of each sparse method. The last inputs of a critic are the actions.",
+            "first run of each method whose actor has a sparse first layer. The last inputs of a "
+            "critic are the actions.",
             list(wiring(runs)),
         ),
         Section(
             "Replay and targets",
-            "RLx2's dynamic-capacity replay, for the first run: the number of transitions, the "
-            "distance of the oldest actions from the policy, and the number of steps in the "
-            "targets.",
+            "RLx2's dynamic-capacity replay, for the first run of each method that uses it: the "
+            "number of transitions, the distance of the oldest actions from the policy, and the "
+            "number of steps in the targets.",
             list(replay(runs)),
         ),
     ]
@@ -109,7 +112,7 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
     by_environment = [runs.of_environment(env) for env in runs.environments]
     for groups in by_environment:
-        label = "FLOPs of the updates, counting every multiply-add"
+        label = "FLOPs of the updates (a multiply-add counts as two)"
         yield from _curves(groups, "flops", label, flops, shade, ", FLOPs")
     for groups in by_environment:
         yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade, ", CPU time")
@@ -119,7 +122,7 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
-    """Return the clock's reading at each evaluation, averaged over the runs [minutes]."""
+    """Return a clock's readings at the evaluations, averaged over the runs, float [K] [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
 

@@ -67,9 +67,10 @@ def returns(runs: Collection) -> Table:
         "the last 10 with its 95 % stratified bootstrap interval, for two or more runs. Area: sum "
         "of the evaluations / 1e6. % of dense: final return in percent of the dense agent's under "
         "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
-        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of 10 "
-        "evaluations is at least that of the dense agent's last 10. The papers' figures are for "
-        "the -v3 task; the number of steps is given if it differs from that of the runs here."
+        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of the last 10 "
+        "evaluations of all runs is at least the mean of the dense agent's last 10, and its share "
+        "of the run's steps. The papers' figures are for the -v3 task; the number of steps is "
+        "given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 
@@ -169,9 +170,10 @@ def together(runs: Collection) -> Table:
     note = (
         "Final returns in percent of the dense agent's mean in the same environment under the same "
         "settings. The final return is the mean of the last 10 evaluations, or 30 under RLx2's "
-        "settings, or of all evaluations after the first update if there are fewer. Confidence "
-        "intervals resample the runs within each environment; they need two or more runs and are "
-        "too narrow for only a few."
+        "settings, or of all evaluations after the first update if there are fewer. P(better than "
+        "dense): the probability that the final return of a run is higher than that of a dense "
+        "run, averaged over the environments. Confidence intervals resample the runs within each "
+        "environment; they need two or more runs and are too narrow for only a few."
     )
     return Table("together", "All environments together", note, columns, rows)
 

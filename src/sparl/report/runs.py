@@ -27,6 +27,7 @@ from sparl.training.run_folder import (
 )
 from sparl.training.tasks import notes_of
 from sparl.types import Float64Array
+from sparl.wording import counted
 
 # Runs that differ only in these fields are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
@@ -42,7 +43,7 @@ class Group:
     Attributes:
         label: the method, and the fields in which the configuration differs from its preset.
         runs: the finished runs, ordered by seed.
-        planned: number of seeds that a study plans; without a study, the number of runs.
+        planned: number of seeds that have finished or that a study plans.
     """
 
     label: str
@@ -75,13 +76,13 @@ class Group:
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """The result of `sparl cost`, or None if no run recorded the lengths of observations."""
+        """The result of `sparl.cost.cost`; None if no run recorded the lengths that it needs."""
         sizes = next((run.sizes for run in self.runs if run.sizes), None)
         return cost(self.config, *sizes) if sizes else None
 
     @property
     def flops_per_update(self) -> float | None:
-        """Number of operations of an update; a multiply-add counts as two operations."""
+        """Number of operations of an update, with two per multiply-add; None if it is unknown."""
         if self.cost is None:
             return None
         return float(self.cost["flops"]["counted"]["sparse"] / self.cost["updates"])
@@ -109,7 +110,7 @@ class Collection:
 
     @property
     def labels(self) -> list[str]:
-        """All methods, in the order of the groups of one environment."""
+        """The labels of all groups, ordered by method and without duplicates."""
         groups = sorted(self.groups, key=lambda group: _place(group)[2:])
         return list(dict.fromkeys(group.label for group in groups))
 
@@ -120,7 +121,8 @@ class Collection:
     def dense(self, group: Group) -> Group | None:
         """Return the dense group with which a group is compared, or None.
 
-        Both groups have the same environment, settings and length.
+        Both groups have the same environment, settings and length, and the dense group differs from
+        its preset only in the fields in `common`.
         """
         wanted = group.config
         for other in self.of_environment(group.env):
@@ -136,7 +138,7 @@ class Collection:
 
 
 def collect(paths: Iterable[str | Path]) -> Collection:
-    """Read and group all runs in these folders and their subfolders.
+    """Read and group all finished runs in these folders and their subfolders.
 
     Args:
         paths: folders, and study files, whose runs count as planned.
@@ -213,7 +215,7 @@ def _grouped(
             fewer.append(f"{name} on {config.env} ({len(found)} of {group.planned})")
     if fewer:
         notes.append(
-            "some planned seeds have not finished; the results cover only the finished ones: "
+            "some planned runs have not finished; the results cover only the finished ones: "
             + ", ".join(fewer)
         )
     missing = {setting: seeds for setting, seeds in wanted.items() if setting not in by_setting}
@@ -254,8 +256,8 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
     for (env, count), labels in names.items():
         environments.setdefault((", ".join(labels), count), []).append(env)
     return [
-        f"none of {count} planned runs on {'each of ' * (len(envs) > 1)}{', '.join(envs)} has "
-        f"finished: {labels}"
+        f"no planned run has finished on {', '.join(envs)}: {labels} "
+        f"({counted(count, 'seed')} per method and environment)"
         for (labels, count), envs in environments.items()
     ]
 
@@ -340,7 +342,7 @@ def label(config: Config, omitted: Container[str] = (), version: int | None = No
         config: the configuration.
         omitted: fields that the label omits.
         version: the version of the results, which the label includes if it is not the current
-            version.
+            version; None means the current version.
     """
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
@@ -352,7 +354,10 @@ def label(config: Config, omitted: Container[str] = (), version: int | None = No
 
 
 def differences(config: Config) -> list[str]:
-    """Return the fields in which a configuration differs from the preset of its settings."""
+    """Return the fields in which a configuration differs from the preset of its settings.
+
+    Fields that labels never list, such as seed and steps, are omitted.
+    """
     base = preset(config.method, config.env, settings=config.settings)
     names = [n for n in FIELDS if n not in _OMITTED]
     return [n for n in names if getattr(config, n) != getattr(base, n)]

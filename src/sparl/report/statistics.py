@@ -36,8 +36,8 @@ class Interval(NamedTuple):
 def mean_and_std(values: ArrayLike) -> tuple[float, float]:
     """Return the mean and the standard deviation over runs.
 
-    The variance is computed with the divisor n - 1, because the papers do not state which divisor
-    they use. For a single run, the standard deviation is NaN.
+    The divisor of the variance is n - 1; the papers do not state theirs. For a single run, the
+    standard deviation is NaN.
 
     Raises:
         ValueError: if there are no values.
@@ -58,7 +58,11 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
 
 
 def learning_curve_area(curve: ArrayLike) -> float:
-    """Return the sum of all evaluations / 1e6, as in DS (201 evaluations in 1M steps)."""
+    """Return the sum of the curve divided by 1e6, as in DS (201 evaluations in 1M steps).
+
+    Raises:
+        ValueError: if there are no evaluations.
+    """
     return float(_filled(curve).sum() / 1e6)
 
 
@@ -70,7 +74,7 @@ def percent_of(value: float, baseline: float) -> float:
 def steps_to_reach(
     env_steps: Sequence[int], curve: ArrayLike, goal: float, window: int = 10
 ) -> int | None:
-    """Return the first step at which the mean of `window` evaluations reaches the goal.
+    """Return the first step at which the mean of the last `window` evaluations reaches the goal.
 
     DS compares methods by the number of steps until they reach a baseline's final return. With a
     window of 10, both this mean and the final return are means of 10 evaluations.
@@ -82,7 +86,8 @@ def steps_to_reach(
         window: number of evaluations that are averaged.
 
     Returns:
-        The step of the last evaluation in the window; None if the goal is never reached.
+        The step of the last evaluation in the window; None if the goal is never reached or there
+        are fewer than `window` evaluations.
     """
     x = np.asarray(curve, np.float64)
     if x.size < window:
@@ -96,6 +101,9 @@ def interquartile_mean(scores: Scores) -> float:
     """Return the mean of the middle half of the runs in all tasks (rliable, section 4.3).
 
     As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are discarded.
+
+    Raises:
+        ValueError: if there are no values.
     """
     x = np.sort(_filled(np.concatenate([np.ravel(s) for s in scores])))
     out = x.size // 4
@@ -158,7 +166,7 @@ def probability_of_improvement(scores: Scores, over: Scores) -> float:
     `over`. Ties count half.
 
     Raises:
-        ValueError: if the numbers of tasks differ.
+        ValueError: if the numbers of tasks differ, or a task has no values.
     """
     chances = []
     for ours, theirs in zip(scores, over, strict=True):

@@ -24,7 +24,7 @@ class Table:
         title: heading of the table's section.
         note: a paragraph that explains the table.
         columns: the heading of each column, and a function that formats its cell in a row. The
-            first two columns contain text, and the others contain numbers.
+            first two columns are aligned to the left, and the others to the right.
         rows: the plain values of each row; None represents an empty cell.
     """
 

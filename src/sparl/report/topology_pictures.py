@@ -18,7 +18,7 @@ Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield figures of the shares of remaining, moved and new connections, and of dead links."""
+    """Yield figures of the shares of initial, moved and new connections, and of dead links."""
     for env in runs.environments:
         series: dict[str, list[Series]] = {name: [] for name, *_ in _SHARES}
         for group in runs.of_environment(env):
@@ -38,7 +38,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
 
 # The file name, title and label of a figure for each share that `_topology_updates` returns.
 _SHARES = (
-    ("kept", "remaining connections", "% of the initial connections"),
+    ("kept", "initial connections", "% that existed at the start"),
     ("moved", "moved connections", "% moved per topology update"),
     ("new", "new connections", "% new per topology update"),
     ("dead", "dead links", "% dead links"),
@@ -46,12 +46,12 @@ _SHARES = (
 
 
 def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
-    """Return the updates at which the topology changed, and four shares at each of them.
+    """Return the agent's updates at which the topology changed, and four shares at each of them.
 
-    The shares are in percent of the connections: initial connections that remain, moved
-    connections, new connections and dead links. New connections are the moved connections without
-    those that return in the same topology update. The share of dead links is NaN if it was not
-    recorded.
+    The shares are in percent of the connections of the changed layers: connections that existed at
+    the start of the run, moved connections, new connections and dead links. New connections are the
+    moved connections without those that return in the same topology update. The share of dead links
+    is NaN if it was not recorded. All arrays are float64 [topology updates].
     """
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in run.topology[network]:
@@ -90,7 +90,15 @@ def degrees(runs: Collection) -> Iterator[Figure]:
 
 
 def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
-    """Return the degrees of a hidden layer's neurons in all members of a network."""
+    """Return the degrees of a hidden layer's neurons in all members of a network.
+
+    Args:
+        run: the run.
+        when: "initial" for the start of training, "now" for the end.
+        network: name of the network.
+        layer: index of the layer of connections.
+        side: "in" for the degrees of the layer's output neurons, "out" for its input neurons.
+    """
     members = run.degrees[when].get(network, [])
     return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
 
@@ -136,7 +144,7 @@ def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
     if run.sizes is None:
         return ()
     names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
-    known = {run.sizes[0], sum(run.sizes)}  # how many inputs an actor and a critic have
+    known = {run.sizes[0], sum(run.sizes)}  # numbers of inputs of an actor and of a critic
     return names if known.issuperset(row.size for _, row in rows) else ()
 
 

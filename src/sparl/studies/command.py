@@ -47,7 +47,8 @@ class StatusOptions:
     files: Annotated[tuple[Path, ...], Argument("FILE...", positional=True)]
     """Study files, whose runs are trained in this order."""
     folder: Annotated[Path | None, Argument("DIR")] = None
-    """Folder of the runs; by default runs/NAME, or runs/NAME+NAME for several files."""
+    """Folder of the runs; by default runs/NAME for the file NAME.toml, or runs/NAME+NAME for
+    several files."""
     archive: Annotated[Path | None, Argument("DIR")] = None
     """An archive, whose runs count as finished."""
 
@@ -66,7 +67,8 @@ class RunOptions(StatusOptions):
     ray: Annotated[str | None, Argument("[ADDRESS]")] = None
     """Submit the runs to a Ray cluster; without an address, a local cluster is started for them."""
     dry_run: bool = False
-    """Print the runs and an estimate of the time and memory, without training."""
+    """Instead of training, print the runs and an estimate of their time and memory, which is
+    measured in short trials."""
 
 
 def status(args: list[str]) -> int:
@@ -78,7 +80,7 @@ def status(args: list[str]) -> int:
     console.copyable(table(every, console.width))
     for p in every:
         if p.state == "finished":
-            console.print(f"finished: {p.unit.id}, return {p.last_return:,.1f}")
+            console.print(f"finished: {p.unit.id}, last mean return {p.last_return:,.1f}")
     return 0
 
 
@@ -92,7 +94,11 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
 
     Args:
         options: the study files, the folder of the runs, and how to train them.
-        quiet: whether to suppress all output.
+        quiet: whether to print only errors.
+
+    Returns:
+        0 if all runs have finished and, with an archive, were archived; 128 plus the signal's
+        number if a signal stopped the study; 1 otherwise.
     """
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
@@ -108,7 +114,7 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     if options.archive and not commit():
         raise UsageError(
             "study: --archive records the commit of sparl, which is unknown in this installation; "
-            "install sparl from a checkout"
+            "install sparl from a Git checkout"
         )
     write_plan(runs.folder, runs.study)
     runs.archive_finished()
@@ -130,7 +136,7 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
         console.print("stopped; to resume:")
         console.copyable(INDENT + _again(options))
         return 128 + stopped
-    console.print("tables and figures:")
+    console.print("to write tables and figures:")
     console.copyable(f"{INDENT}sparl report {shell_word(runs.archive_path or runs.folder)}")
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
@@ -152,7 +158,7 @@ def _again(options: RunOptions, module: str = "") -> str:
 
     Args:
         options: options of the study.
-        module: a further module to import.
+        module: a further module to import; "" for none.
     """
     words = ["study run", *map(shell_word, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
@@ -292,8 +298,8 @@ def _warn_of_untrained(study: Study) -> None:
         PlainConsole(stderr=True).print(
             f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL NOT BE TRAINED, "
             f"for example {every[0].id}: the run ends at step {config.end:,}, but the first "
-            f"{config.warmup_env_steps:,} steps are a warm-up without updates; set a larger steps "
-            "or a smaller warmup_env_steps"
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; increase steps or "
+            "decrease warmup_env_steps"
         )
 
 
@@ -318,7 +324,7 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     longest = max(need.seconds for need in needs.values())
     most = sorted((need.bytes for need in needs.values()), reverse=True)[:processes]
     console.print(
-        f"{counted(len(todo), 'run')} to train, {processes} at a time: about "
+        f"{counted(len(todo), 'run')} to train, at most {processes} at a time: about "
         f"{hours(max(seconds, longest))} and {sum(most) / 1e6:,.0f} MB, "
         f"estimated from {counted(trials, 'short trial')}"
     )

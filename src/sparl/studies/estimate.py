@@ -49,7 +49,7 @@ def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
 
 
 def _trial(config: Config) -> Estimate:
-    """Measure training steps with updates, and one evaluation of the untrained agent.
+    """Measure training steps with updates, and one evaluation after these few steps.
 
     Evaluations of a trained agent take longer in tasks where an untrained agent falls immediately.
     """

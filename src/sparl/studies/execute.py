@@ -76,7 +76,10 @@ def execute(
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
-    """Remove and return the first unit that can be trained; finished units are removed too."""
+    """Remove and return the first unit that no other process is training; None if there is none.
+
+    Finished units before it are removed too.
+    """
     for unit in list(waiting):
         state = progress(folder, unit).state
         if state == "running":

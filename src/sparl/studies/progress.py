@@ -17,7 +17,7 @@ from sparl.wording import counted, visible
 
 UnitState = Literal["waiting", "running", "stopped", "failed", "finished"]
 _OF_EVALUATION = ("env_step", "wall_seconds", "mean")
-FAILURE = "failure.json"  # the exit code and last output line of the last failed attempt
+FAILURE = "failure.json"  # the exit code and the error of the last failed attempt
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Progress:
         env_step: step of the last evaluation [environment steps].
         rate: speed between the last two evaluations [environment steps / s]; 0 if unknown.
         last_return: mean return of the last evaluation; None before the first evaluation.
-        error: last line of a failed run's output.
+        error: why the run failed, usually the last line of its output; "" in other states.
     """
 
     unit: Unit
@@ -105,11 +105,13 @@ _COLUMNS = (
 
 
 def table(every: Sequence[Progress], width: int) -> str:
-    """Format the active runs as a table, followed by counts, the remaining time and errors.
+    """Format the runs that have started but not finished as a table.
+
+    Counts by state, the remaining time and errors follow the table.
 
     Args:
-        every: the runs.
-        width: maximum length of a line.
+        every: all runs of the study.
+        width: maximum length of a line [characters].
     """
     counts = {
         state: sum(p.state == state for p in every)
@@ -132,7 +134,7 @@ def table(every: Sequence[Progress], width: int) -> str:
 
 
 def _left(every: Sequence[Progress]) -> str:
-    """Format the remaining time at the active runs' total rate; "" if the rate is unknown."""
+    """Format the remaining time at the running runs' total speed; "" if the speed is unknown."""
     rate = sum(p.rate for p in every if p.state == "running")
     steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
     if not rate or not steps:

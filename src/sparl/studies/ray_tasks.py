@@ -44,7 +44,7 @@ def execute_on_ray(
         folder: folder of the study, which must have the same path on every machine.
         units: the units to train.
         address: address of a running cluster, or "local" to start one for this study.
-        processes: number of simultaneous runs on a local cluster.
+        processes: maximum number of simultaneous runs on a local cluster.
         wait: a function that waits for a number of seconds; it is called repeatedly.
         finished: a function that is called with each unit that has finished.
 

@@ -30,13 +30,14 @@ def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: b
     function writes.
 
     Args:
-        typed: the configuration and the fields that the user set.
+        typed: the configuration, and the fields set on the command line or in a file.
         seeds: the seeds.
-        flags: names of the fields that the user set on the command line.
-        quiet: whether to suppress all output.
+        flags: names of the fields that are set on the command line.
+        quiet: whether to print only errors.
 
     Raises:
-        UsageError: if a flag contradicts the seeds, or the folder contains other runs.
+        UsageError: if a seed is negative, a flag cannot be combined with --seeds, or the folder
+            contains a run or another study.
     """
     config = typed.config
     for name in _NOT_WITH_SEEDS:
@@ -69,6 +70,7 @@ def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
     Raises:
         UsageError: if the folder cannot be created or contains a study with other settings, or if a
             field cannot be written to a file.
+        ResourceError: if the file cannot be written.
     """
     fields: dict[str, Any] = {
         name: value

@@ -34,14 +34,14 @@ from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
-from sparl.wording import first_few, shown
+from sparl.wording import first_few, name_and_text, shown
 
-PLAN = "plan.json"  # lists the runs of the study in its folder
+PLAN = "plan.json"  # a file in a study's folder, which lists the study's runs
 PLAN_BYTES = 1 << 25  # maximum size of plan.json
 MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
-# Fields that the study sets for each run.
+# Fields that the study chooses for each run, so that [fields] cannot set them.
 OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
 
 
@@ -51,7 +51,7 @@ class Unit:
 
     Attributes:
         id: the stable name of the run's folder; see `sparl.identity.run_id`.
-        fields: method, env, seed and every field that the study sets.
+        fields: method, env, seed and every field that the study file sets.
         config: the configuration that the fields resolve to.
     """
 
@@ -102,7 +102,7 @@ def read_studies(paths: Sequence[Path]) -> Study:
     """Read the runs of several study files in order, without duplicates.
 
     Raises:
-        UsageError: if a file is invalid; the message lists every error of the file.
+        UsageError: if a file is invalid, or if there are more than MOST_RUNS runs.
     """
     studies = [read_study(path) for path in paths]
     units: dict[str, Unit] = {}
@@ -117,7 +117,7 @@ def read_study(path: Path) -> Study:
     """Read a study file.
 
     Raises:
-        UsageError: if the file is invalid; the message lists every error.
+        UsageError: if the file is invalid, or if it describes more than MOST_RUNS runs.
     """
     content = load_toml(path, "study")
     _check_keys(content, path)
@@ -174,7 +174,7 @@ def read_plan(folder: Path) -> list[Config]:
     """Return the configurations of the runs in the plan that a study's folder contains.
 
     Raises:
-        DataError: if the list is damaged, or was written by a version with other fields.
+        DataError: if the plan is damaged, or was written by a version of sparl with other fields.
     """
     where = folder / PLAN
     try:
@@ -182,7 +182,7 @@ def read_plan(folder: Path) -> list[Config]:
         _check_number_of_runs(len(runs), where)
         return [Unit.of(typed_fields(run, str(where))).config for run in runs.values()]
     except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise DataError(f"{where}: cannot be read ({error!r})") from None
+        raise DataError(f"{where}: cannot be read ({name_and_text(error)})") from None
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
@@ -194,9 +194,14 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
             f"study file {path}: fields is {shown(content['fields'])} but must be a table, [fields]"
         )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise UsageError(f"study file {path}: [grid] must have a list of values for each field")
+        raise UsageError(
+            f"study file {path}: grid is {shown(grid)} but must be a table, [grid], with a "
+            "non-empty list of values for each field"
+        )
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
-        raise UsageError(f"study file {path}: variants must be tables, [[variants]]")
+        raise UsageError(
+            f"study file {path}: variants is {shown(variants)} but must be tables, [[variants]]"
+        )
     if not variants:
         raise UsageError(f"study file {path}: variants is empty; add a variant, or remove the key")
     planned = []
@@ -252,5 +257,6 @@ def _seeds(value: Any, path: Path) -> Sequence[int]:
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
     raise UsageError(
-        f"study file {path}: seeds is {shown(value)} but must be a number or a list of seeds"
+        f"study file {path}: seeds is {shown(value)} but must be a positive number of seeds or a "
+        "list of seeds, which are integers of at least 0"
     )

@@ -62,7 +62,7 @@ def record_end(folder: Path, unit: Unit, exit_code: int) -> None:
 
 
 def _last_line(run: Folder) -> str:
-    """Return the last line that a run's process printed."""
+    """Return the last line that a run's process printed, or a text that explains its absence."""
     try:
         text = run.read_end(OUTPUT, TAIL_BYTES).decode("utf-8", "replace")
     except DataError as error:
@@ -71,7 +71,7 @@ def _last_line(run: Folder) -> str:
 
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
-    """Record why a run did not finish; see `FAILURE`."""
+    """Record why a run did not finish; `exit_code` is None if there is no exit code."""
     content = {"exit_code": exit_code, "error": visible(error)}
     data = (json.dumps(content) + "\n").encode()
     with _contained(unit):
