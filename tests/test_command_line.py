@@ -635,7 +635,7 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
         (["train", "--config", "."], 2, "file . is a folder but must be a TOML file\n"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
         (["evaluate", "nowhere"], 3, "nowhere is not a run folder: it does not exist\n"),
-        (["report", "nowhere"], 3, "nowhere does not exist\n"),
+        (["report", "--tables-only", "nowhere"], 3, "nowhere does not exist\n"),
         (["info", "nowhere"], 3, "is not a run folder"),
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],

@@ -265,7 +265,7 @@ class Option:
         return f"{plural}, separated by spaces" if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
-        """Convert the words that a user typed as the option's value.
+        """Convert the command-line words of an option to a value of its type.
 
         Raises:
             ValueError: if a word does not have the option's type.

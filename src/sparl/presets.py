@@ -92,7 +92,7 @@ FAMILIES = (
     ),
     Family(
         "DS-",
-        "connections change as in SET; targets keep their own connections",
+        "magnitude drop by sign, random growth; targets with own patterns",
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},

@@ -79,9 +79,10 @@ class TD3(Agent):
     def network_specs(
         cls, settings: TD3Settings, hidden: Sequence[int], n_obs: int, n_act: int
     ) -> dict[str, NetworkSpec]:
-        """Return the actor, pi(s), and the critics, Q_i(s, a).
+        """Return the specs of the actor, pi(s), and the critics, Q_i(s, a).
 
-        The actor maps [B, n_obs] to [B, n_act]. The critics map [B, n_obs + n_act] to [E, B, 1].
+        For a batch of B, the actor maps [B, n_obs] to [B, n_act], and the E critics map
+        [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkSpec(
             mlp((n_obs, *hidden, n_act), cls.head.output), label="actor", target=True,

@@ -213,7 +213,7 @@ def _of_run(options: TrainerOptions, run: Path) -> _Origin:
 
 
 def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
-    """Return the sizes of the chip's state.
+    """Return the sizes from which the layout of a `sparl_chip` follows.
 
     Raises:
         UsageError: if the agent does not have two hidden layers, or a number is out of range.

@@ -15,16 +15,17 @@ from sparl.types import Array
 class DynamicCapacity:
     """RLx2's dynamic-capacity replay (Tan et al. 2023, section 4.2), as in its released code.
 
-    A check computes D, the mean of (pi(s) - a)^2 / 2 over the oldest `probe` transitions and over
-    the entries of an action, where a is the stored noise-free action in [-1, 1]. If D > threshold,
-    the oldest `share` of the transitions is forgotten, but at least `minimum` transitions are kept.
+    Each call of `apply` computes the policy distance D: the mean of (pi(s) - a)^2 / 2 over the
+    oldest `probe` transitions and over the entries of an action, where a is the stored noise-free
+    action in [-1, 1]. If D > threshold, the oldest transitions are forgotten (the fraction `share`
+    of all), but at least `minimum` transitions are kept.
 
     Attributes:
         minimum: number of transitions that are always kept.
         probe: number of the oldest transitions, from which D is computed.
         threshold: the value of D above which transitions are forgotten.
         until_below: whether to forget repeatedly until D is at most the threshold, as in the
-            paper's text; the released code forgets once per check.
+            paper's text; the released code forgets once per call.
         share: fraction of the transitions that is forgotten each time.
     """
 

@@ -11,8 +11,8 @@ from sparl.types import Array
 class StateQueue:
     """A queue of states, float32 [n_obs] each, with ascending numbers.
 
-    If the arrays are full when a state is added, the live states move to the beginning; the arrays
-    double in length if more than half of the entries are live.
+    If a state is added when the end of the arrays has been reached, the states in the queue are
+    moved to the beginning. The arrays are doubled in length if the queue occupies more than half.
     """
 
     def __init__(self, n_obs: int) -> None:

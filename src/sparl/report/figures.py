@@ -12,7 +12,7 @@ import numpy as np
 from sparl.types import Float64Array
 
 MOST_POINTS = 250  # maximum number of points in a drawn line
-STEPS = "environment steps"  # label of an axis
+STEPS = "environment steps"  # label of the x-axis
 
 
 @dataclass(frozen=True, eq=False)

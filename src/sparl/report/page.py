@@ -198,8 +198,9 @@ def markdown(
     Args:
         runs: the runs of the report.
         tables: all tables.
-        sections: the sections of the report. Only the first one is included.
-        figures: the folder of the figures, relative to the Markdown file.
+        sections: the sections of the report, or none if it has no figures. Only the first one, the
+            learning curves, is included.
+        figures: path of the figures' folder, relative to the Markdown file.
     """
     parts = [f"# {_TITLE}\n", f"{summary(runs)} Written by `sparl report`.\n"]
     for section in sections[:1]:

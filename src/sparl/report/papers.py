@@ -80,7 +80,7 @@ PAPER_LAST = {"ds": 10, "rlx2": 30}
 def printed(config: Config) -> Printed:
     """Return the results that a paper prints for a run's method and task, for any task version.
 
-    If the paper prints no results, all fields are None.
+    All fields are None if the paper prints no results for this method and task.
     """
     task = config.env.rpartition("-")[0]
     if config.settings == "ds":

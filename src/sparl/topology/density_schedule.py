@@ -1,4 +1,4 @@
-"""Density schedules choose the number of connections of a layer, and the fraction that moves.
+"""Density schedules choose how many connections a layer has, and the fraction to drop and regrow.
 
 A schedule is a function. A decorator registers it, so that a configuration can name it:
 
@@ -31,7 +31,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: configured share of the connections to move, after any annealing.
+        fraction: configured share of the connections to drop and regrow, after any annealing.
     """
 
     initial: int
@@ -45,7 +45,11 @@ class ChooseDensity(Protocol):
     """Chooses the number of connections of a layer."""
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the number of connections after this update, and the fraction that moves."""
+        """Return the number of connections after this update, and the fraction of them to drop.
+
+        The fraction refers to the connections before the update. After the drop, connections are
+        grown or further ones are dropped until the layer has the returned number.
+        """
 
 
 class DensitySchedule(Rule):
@@ -54,7 +58,7 @@ class DensitySchedule(Rule):
     kind: ClassVar[str] = "density schedule"
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the number of connections after this update, and the fraction that moves.
+        """Return what the function returns, checked; see ChooseDensity.
 
         Raises:
             UsageError: if the function fails or returns invalid values.
@@ -67,7 +71,7 @@ class DensitySchedule(Rule):
                 return int(result[0]), float(result[1])
         raise self.fault(
             f"returned {shown(result)} but must return a pair: the number of connections, an "
-            f"integer in [0, {layer.size}], and the fraction that moves, a number in [0, 1]"
+            f"integer in [0, {layer.size}], and the fraction to drop, a number in [0, 1]"
         )
 
 

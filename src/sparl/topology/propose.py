@@ -123,7 +123,7 @@ def propose(
     Args:
         method: the rules that choose connections.
         layer: the layer before the update.
-        fraction: share of the layer's connections to move, in [0, 1].
+        fraction: share of the layer's connections to drop, in [0, 1].
         rng: random generator of the topology.
         connections: number of connections after the update; None means unchanged.
 

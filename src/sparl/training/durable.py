@@ -106,7 +106,7 @@ def is_temporary(name: str, of: str) -> bool:
 
 
 def require(path: Path, about: os.stat_result, wanted: str) -> None:
-    """Raise DataError unless a path is of the kind `wanted`: a regular file or a folder."""
+    """Raise DataError unless `about`, a path's status, is of the type `wanted`, FILE or FOLDER."""
     is_wanted = stat.S_ISREG if wanted == FILE else stat.S_ISDIR
     if not is_wanted(about.st_mode):
         found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")

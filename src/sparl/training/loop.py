@@ -64,7 +64,7 @@ class Training:
     episodes: int = 0  # number of episodes that have ended
     episode_return: float = 0.0  # undiscounted return of the current episode so far
     evaluation_observations: Array | None = None  # of the last evaluation
-    stop: Stop = field(default_factory=Stop)  # whether a signal or a callback requested a stop
+    stop: Stop = field(default_factory=Stop)  # the signal or callback that requested a stop
 
     def run(self) -> Run:
         """Train until the last step, or until a signal or a callback requests a stop.

@@ -14,7 +14,9 @@ from sparl.wording import counted
 def plan_text(config: Config, nets: Architecture) -> list[str]:
     """Return a line for each schedule of a run."""
     warmup, end = config.warmup_env_steps, config.end
-    until = f"until step {end:,} of a horizon of {config.horizon:,}"
+    until = f"until step {end:,}"
+    if config.horizon != end:
+        until += f" (the schedules have {config.horizon:,} steps)"
     if warmup >= end:
         return [
             f"{end:,} steps of warm-up, {until}; there are no updates, because the warm-up lasts "
