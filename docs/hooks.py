@@ -74,6 +74,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return _outside_fences(markdown, lambda text: LINK.sub(rewritten, text))
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Name the search dialog, which the theme leaves without a name for screen readers."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
 def _outside_fences(markdown: str, change: Callable[[str], str]) -> str:
     """Apply a function to all text that is not in a fenced block."""
     parts, end = [], 0

@@ -1,7 +1,6 @@
-// Name the search dialog, make wide tables reachable with the keyboard, and keep screen readers from
-// listing the copy buttons of code blocks as landmarks.
+// Make wide tables reachable with the keyboard, and keep screen readers from listing the copy buttons
+// of code blocks as landmarks.
 function complete() {
-  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
   for (const wrapper of document.querySelectorAll(".md-typeset__scrollwrap:not([tabindex])")) {
     wrapper.setAttribute("tabindex", "0");
     wrapper.setAttribute("role", "group");

@@ -53,6 +53,7 @@ def opened(browser: Browser, site: str, name: str, width: int, scheme: str) -> P
     page.on("request", lambda request: request.url.startswith((site, "data:", "blob:"))
             or trouble.append(request.url))  # fmt: skip
     page.goto(f"{site}/{name}", wait_until="networkidle")
+    page.wait_for_load_state("load")  # on a busy machine, the network may be idle before
     assert trouble == []
     return page
 
