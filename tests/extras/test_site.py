@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = [
     "index.html", "why-sparse.html", "quick-start.html", "guide/runs.html", "guide/own-rules.html",
     "guide/exports.html", "methods/ds.html", "api/training.html", "api/configuration.html",
-    "api/topology.html", "performance.html", "results.html", "contributing.html",
+    "api/topology.html", "performance.html", "results.html", "verdicts.html",
+    "contributing.html",
 ]  # fmt: skip
 
 
