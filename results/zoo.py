@@ -8,6 +8,7 @@ their method's preset, and runs that were archived without their agent, are omit
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def chosen() -> list[tuple[FinishedRun, float, int]]:
     return found
 
 
-def write(run: FinishedRun, final: float, runs: int) -> str:
-    """Write an agent's folder, and return its row in the overview.
+def write(run: FinishedRun, final: float, runs: int) -> None:
+    """Write an agent's folder.
 
     Args:
         run: the run that trained the agent.
@@ -65,8 +66,14 @@ def write(run: FinishedRun, final: float, runs: int) -> str:
         mujoco=about["versions"]["mujoco"], isa=about["machine"]["instruction_set"],
     )  # fmt: skip
     (into / "README.md").write_text(card)
-    steps = f"{run.env_steps[-1]:,.0f}"
-    return f"| [{name}]({name}/README.md) | {steps} | {connections} | {returns} |\n"
+
+
+def row(folder: Path) -> str:
+    """Return an agent's row in the overview, with the figures of its card."""
+    card = dict(re.findall(r"^\| (.+?) \| (.+) \|$", (folder / "README.md").read_text(), re.M))
+    shown = card["connections of the actor"], card["return over 100 episodes"]
+    link = f"[{folder.name}]({folder.name}/README.md)"
+    return f"| {link} | {sparl.load(folder).env_step:,} | {' | '.join(shown)} |\n"
 
 
 CARD = """# {method} on {env}
@@ -99,9 +106,9 @@ be evaluated (`sparl evaluate`), played (`sparl play`), exported (`sparl export`
 With another instruction set or build, sums are computed in another order, and the returns of
 HalfCheetah agents differ by some tens.
 """
-SET = "SET-TD3-95_HalfCheetah-v5"
-SET_ROW = f"| [{SET}]({SET}/README.md) | 150,000 | 3,573 of 71,424 | 4,684 ± 81 |\n"
 
 if __name__ == "__main__":
-    rows = [write(*each) for each in chosen()]
-    (RESULTS / "agents" / "README.md").write_text(OVERVIEW.format(rows="".join([*rows, SET_ROW])))
+    for each in chosen():
+        write(*each)
+    rows = [row(folder) for folder in sorted((RESULTS / "agents").glob("*/"))]
+    (RESULTS / "agents" / "README.md").write_text(OVERVIEW.format(rows="".join(rows)))
