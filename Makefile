@@ -99,7 +99,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet .
+	@echo "installing sparl and the packages that it needs in $(VENV); this takes a few minutes"
+	$(BIN)/python -m pip install .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

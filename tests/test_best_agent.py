@@ -76,7 +76,9 @@ def test_the_last_evaluation_of_a_finished_run_counts(
 
 
 @pytest.mark.parametrize("best", [0, 20, 40, 60, 80, 90])
-@pytest.mark.parametrize("at", [15, 40, 65])
+@pytest.mark.parametrize(
+    "at", [40, *(pytest.param(at, marks=pytest.mark.slow) for at in (15, 65))]
+)  # fmt: skip
 def test_a_resumed_run_keeps_the_best_agent(
     at: int, best: int, tmp_path: Path, returns: dict[int, float]
 ) -> None:

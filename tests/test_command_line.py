@@ -688,6 +688,20 @@ def test_an_invalid_command_line_is_explained_in_one_line(
     assert error_line(capsys, 2, *words.split()) == line
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--hlep", "unknown option '--hlep'; did you mean --help?"),
+        ("trian --seed 1", "unknown command 'trian'; did you mean train?"),
+        ("--version 2", "--version: unexpected '2'"),
+    ],
+)
+def test_a_misspelt_first_word_is_named(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_line(capsys, 2, *words.split()) == f"sparl: {says}\n"
+
+
 def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

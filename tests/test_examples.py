@@ -59,7 +59,11 @@ def test_own_loop_learns(tmp_path: Path) -> None:
     assert float(found[2]) > 20 > float(found[1])
 
 
-@pytest.mark.parametrize("agent", AGENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "agent",
+    [AGENTS[0], *(pytest.param(agent, marks=pytest.mark.slow) for agent in AGENTS[1:])],
+    ids=lambda path: path.name,
+)
 def test_shipped_agents_reach_the_returns_of_their_cards(
     agent: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

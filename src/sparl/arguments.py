@@ -33,6 +33,7 @@ from sparl.spellings import (
     translated,
 )
 from sparl.training.toml_files import read_toml
+from sparl.wording import bound
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def _full_text(option: Option, docs: Mapping[str, str]) -> str:
         text += f" One of {', '.join(option.choices)}."
     elif limits:
         low, high, unit = limits
-        text += f" Range: {low:g} to {high:g} ({unit})."
+        text += f" Range: {bound(low)} to {bound(high)} ({unit})."
     return text
 
 

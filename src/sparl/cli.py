@@ -17,7 +17,7 @@ from sparl.standard_streams import unfailing_streams
 from sparl.training.durable import paths_start_here
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_module_of, import_user_module
-from sparl.wording import name_and_text
+from sparl.wording import name_and_text, shown
 
 COMMANDS = {
     "train": "train an agent, with one seed or several",
@@ -155,6 +155,8 @@ def _dispatch(args: list[str]) -> int:
         _print_usage()
         return 0 if args else 2
     if args[0] == "--version":
+        if args[1:]:
+            raise UsageError(f"--version: unexpected {shown(args[1])}")
         from importlib.metadata import version
 
         PlainConsole().print(f"sparl {version('sparl')}")
@@ -163,7 +165,8 @@ def _dispatch(args: list[str]) -> int:
         known = [*MODULES, "--help", *(option.split()[0] for option in _OPTIONS)]
         near = difflib.get_close_matches(args[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
-        raise UsageError(f"unknown command '{args[0]}'; {hint}")
+        kind = "option" if args[0].startswith("-") else "command"
+        raise UsageError(f"unknown {kind} '{args[0]}'; {hint}")
     return _function(args[0])(args[1:])
 
 

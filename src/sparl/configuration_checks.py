@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
 from sparl.topology.registry import is_rule_name
-from sparl.wording import first_few, has_control_characters, shown
+from sparl.wording import bound, first_few, has_control_characters, shown
 
 MOST_LAYERS = 100  # maximum number of hidden layers
 
@@ -67,7 +67,7 @@ def _outside(name: str, value: Any) -> str:
     low, high, unit = FIELDS[name].metadata.get("range", (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
-    return f"{name} is {shown(value)} but must be in [{low:g}, {high:g}] ({unit})"
+    return f"{name} is {shown(value)} but must be in [{bound(low)}, {bound(high)}] ({unit})"
 
 
 _HINTS = get_type_hints(Config)

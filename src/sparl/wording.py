@@ -33,6 +33,11 @@ def shown(value: object) -> str:
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+def bound(limit: float) -> str:
+    """Return a limit of a range as text, for example "1024" or "1e+12"."""
+    return f"{limit}" if isinstance(limit, int) else f"{limit:g}"
+
+
 def counted(number: int, one: str) -> str:
     """Format a number with its noun: 1 run, 2 runs."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"

@@ -51,9 +51,9 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Return against computation",
-            "CPU time covers all threads and workers and is shown for methods all of whose runs "
-            "recorded it. Wall-clock time includes the time during which other processes used the "
-            "machine.",
+            "CPU time covers all threads and the child processes that have ended, and is shown for "
+            "methods all of whose runs recorded it. Wall-clock time includes the time during which "
+            "other processes used the machine.",
             list(against_computation(runs, shade)),
         ),
         Section(

@@ -72,10 +72,10 @@ def costs(runs: Collection) -> Table:
         "6 B T (2 Q + A / d), with batch size B, T updates, Q and A connections of a critic and of "
         "the actor, and policy delay d. FLOPs, counted: every multiply-add of an update counts as "
         "two operations. Per action: FLOPs of computing an action, of dense. CPU time (of all "
-        "threads and workers), wall time and the process's peak memory were measured and include "
-        "evaluations; they are means over the runs. Under load: in at least one run, wall time "
-        "exceeds CPU time by more than 20 %, usually because other processes used the machine. The "
-        "load is unknown if CPU time was not recorded."
+        "threads and of child processes that have ended), wall time and the process's peak memory "
+        "were measured and include evaluations; they are means over the runs. Under load: in at "
+        "least one run, wall time exceeds CPU time by more than 20 %, usually because other "
+        "processes used the machine. The load is unknown if CPU time was not recorded."
     )
     return Table("costs", "Costs", note, columns, rows)
 
