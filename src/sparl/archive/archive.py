@@ -70,7 +70,7 @@ class Archive:
         """Read the runs of an archive's folder, which need not exist yet.
 
         Raises:
-            DataError: if `path` is a file.
+            UsageError: if `path` is a file.
         """
         check_archive(path)
         archive = cls(path)
@@ -229,7 +229,7 @@ def check_archive(path: Path) -> None:
     """Check that the path of an archive is a folder or does not exist yet.
 
     Raises:
-        DataError: if `path` is neither.
+        UsageError: if `path` is neither.
     """
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: an archive must be a folder, but this is not one")
+        raise UsageError(f"{path}: an archive must be a folder, but this is not one")

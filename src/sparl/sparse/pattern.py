@@ -40,8 +40,12 @@ class Pattern:
                 f"{p.shape}"
             )
         if p.size and (p[0] < 0 or p[-1] >= self.size or not (np.diff(p) > 0).all()):
+            wrong = (p < 0) | (p >= self.size) | (np.diff(p, prepend=-1) <= 0)
+            index = int(np.argmax(wrong))
             raise ValueError(
-                f"pattern: positions must be strictly ascending and in [0, {self.size})"
+                f"pattern: positions must be strictly ascending and in [0, {self.size}), but "
+                f"positions[{index}] is {p[index]}"
+                + (f" and positions[{index - 1}] is {p[index - 1]}" if index else "")
             )
         p.flags.writeable = False
 
