@@ -117,7 +117,7 @@ void bind_algorithms(nb::module_& m) {
       .def("__init__", &new_target_updater, "pieces"_a,
            nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
                    "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
-           "Plan the update, which is divided into pieces.\n\n"
+           "Prepare an update that consists of the given pieces.\n\n"
            "A piece is (start, end) in the target, (start, end) in the online array, source,\n"
            "canonical, budget. If both arrays store the piece in the same order, source and\n"
            "canonical are None, and budget is ignored. Otherwise the piece contains a layer's\n"

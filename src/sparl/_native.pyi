@@ -207,7 +207,7 @@ class TargetUpdater:
 
     def __init__(self, pieces: Sequence[tuple[tuple[int, int], tuple[int, int], numpy.typing.NDArray[numpy.uint32] | None, numpy.typing.NDArray[numpy.uint32] | None, int]]) -> None:
         """
-        Plan the update, which is divided into pieces.
+        Prepare an update that consists of the given pieces.
 
         A piece is (start, end) in the target, (start, end) in the online array, source,
         canonical, budget. If both arrays store the piece in the same order, source and

@@ -128,7 +128,7 @@ class Temperature:
 
 
 class SAC(Agent):
-    """A stochastic actor, an ensemble of critics (two in the paper), and targets of the critics."""
+    """A stochastic actor, an ensemble of critics (two in the paper), and target critics."""
 
     settings: SACSettings
     settings_type = SACSettings

@@ -52,7 +52,7 @@ class TD3Settings:
 
 
 class TD3(Agent):
-    """A deterministic actor, an ensemble of critics (two in the paper), and targets of both."""
+    """A deterministic actor, an ensemble of critics (two in the paper), and a target of each."""
 
     settings: TD3Settings
     settings_type = TD3Settings

@@ -1,8 +1,8 @@
 """Measure how the time and memory of an update grow with neurons and connections.
 
 The time is measured. The memory is the total size of the arrays that exist between updates;
-tests/test_memory.py shows by memory limits that nothing else is stored, in particular no dense
-matrix.
+tests/test_memory.py trains within a memory limit to prove that nothing else is stored, in
+particular no dense matrix.
 """
 
 from __future__ import annotations

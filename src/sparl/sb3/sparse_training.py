@@ -47,7 +47,7 @@ class SparseTraining(BaseCallback):
 
     For each network, the callback logs sparse/<network>_density, sparse/<network>_topology_updates,
     sparse/<network>_moved (the number of new connections in the last topology update) and, if there
-    is a schedule, sparse/<network>_progress (the completed share of its topology updates).
+    is a schedule, sparse/<network>_progress (the fraction of the schedule that is complete).
 
     Args:
         method: static, DS, SET or RigL; see sparl.torch.DynamicSparsity.

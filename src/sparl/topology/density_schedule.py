@@ -30,7 +30,7 @@ class LayerProgress:
         initial: number of connections at the start of the run.
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
-        progress: completed share of the schedule of topology updates, in [0, 1].
+        progress: completed fraction of the schedule of topology updates, in [0, 1].
         fraction: configured share of the connections to drop and regrow, after any annealing.
     """
 

@@ -48,7 +48,7 @@ class Schedule:
         return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
 
     def progress_at(self, update: int) -> float:
-        """Return the completed share of the schedule at an update: update / last, at most 1."""
+        """Return the completed fraction of the schedule at an update: update / last, at most 1."""
         return min(update / self.last, 1.0)
 
     def of_layer(self, update: int, initial: int, pattern: Pattern) -> LayerProgress:

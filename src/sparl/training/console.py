@@ -173,7 +173,7 @@ class RunConsole:
         return self._steps / max(self._seconds, 1e-9) if self._steps else None
 
     def _left(self, env_step: int) -> float | None:
-        """Return the estimated time to the end [s]; None if it is unknown."""
+        """Return the estimated time remaining [s], or None if it is unknown."""
         if not self._steps or env_step < min(self._warmup, self._end):
             return None
         return (self._end - env_step) * self._seconds / self._steps

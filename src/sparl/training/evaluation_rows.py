@@ -22,7 +22,7 @@ class Row:
         metrics: means since the previous evaluation, by name; missing if nothing was measured.
         speed: environment steps per second; None if unknown.
         elapsed: duration of the run [s].
-        left: estimated time to the end [s]; None if unknown.
+        left: estimated time remaining [s]; None if unknown.
     """
 
     env_step: int

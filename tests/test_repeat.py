@@ -1,0 +1,72 @@
+"""Test results/repeat.py, which checks archived runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import sparl
+
+RESULTS = Path(__file__).parents[1] / "results"
+STEPS = ("--steps", "70")  # its last evaluation, at step 70, is not one of the archived run
+
+
+@pytest.fixture(scope="module")
+def repeat() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("repeat", RESULTS / "repeat.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def archived(tmp_path: Path) -> Path:
+    """A finished run whose evaluations are at steps 0, 20, 40, 60, 80 and 100."""
+    run = sparl.train(
+        "DS-TD3", "Pendulum-v1", steps=100, warmup_env_steps=30, evaluate_every_env_steps=20,
+        evaluation_episodes=2, hidden=(8, 8), run_dir=str(tmp_path / "run"), quiet=True,
+    )  # fmt: skip
+    return run.path
+
+
+def test_an_unchanged_run_is_equal(
+    repeat: ModuleType, archived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert repeat.main([str(archived), *STEPS]) == 0
+    assert "all 4 evaluations are equal" in capsys.readouterr().out
+
+
+def test_a_changed_value_is_found(
+    repeat: ModuleType, archived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = archived / "evaluations.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    mean = lines[3].split(",")[4]  # of the evaluation at step 40
+    lines[3] = lines[3].replace(mean, str(float(mean) + 1e-9))
+    file.write_text("".join(lines))
+    assert repeat.main([str(archived), *STEPS]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 4 evaluations differ, first at step 40" in out
+    assert mean in out
+    assert str(float(mean) + 1e-9) in out
+    about = json.loads((archived / "run.json").read_text())
+    about["versions"]["mujoco"] = "2.0.0"
+    (archived / "run.json").write_text(json.dumps(about))
+    assert repeat.main([str(archived), *STEPS]) == 2
+    assert "not comparable: mujoco is" in capsys.readouterr().out
+
+
+def test_invalid_input_is_reported_in_one_line(
+    repeat: ModuleType, archived: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert repeat.main([str(archived), "--steps", "101"]) == 2
+    assert "--steps is 101 but must be in [1, 100]" in capsys.readouterr().err
+    assert repeat.main([str(tmp_path / "nothing")]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
