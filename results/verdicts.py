@@ -56,7 +56,7 @@ def ratio(value: Callable[[FinishedRun], float]) -> Quantity:
 
 
 def steps_to_reach(ours: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> float:
-    """Return the mean share of a run after which the first method reaches the other's return."""
+    """Return the mean fraction of a run after which the first method reaches the other's return."""
     goal = float(np.mean([final_return(run) for run in other]))
     shares = []
     for run in ours:

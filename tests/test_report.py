@@ -569,7 +569,7 @@ def test_the_performance_profile_falls_exactly_at_the_final_returns(runs: Path) 
         assert shares == pytest.approx([before, after])
 
 
-def test_the_share_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
+def test_the_fraction_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
     assert f"dead-{ENV}" not in figures_of(tmp_path / "old")

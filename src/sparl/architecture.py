@@ -114,7 +114,7 @@ def _of_sparsity(
     Args:
         config: configuration of the run.
         network: label of the network.
-        sparsity: share of the weights that do not exist.
+        sparsity: fraction of the weights that do not exist.
         shapes: shapes of the layers.
         wanted: how many connections each layer would have without the sparsity.
 

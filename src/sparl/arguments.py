@@ -120,7 +120,7 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
 
 
 def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) -> float:
-    """Convert the number of final steps without topology updates (DS) to a share of the horizon.
+    """Convert the number of final steps without topology updates (DS) to a fraction of the horizon.
 
     Raises:
         UsageError: if the value is not a number of steps within the horizon, or if

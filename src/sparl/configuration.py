@@ -19,7 +19,7 @@ class Budget(NamedTuple):
     Attributes:
         prefix: prefix of the names of the fields: "actor" or "critic".
         densities: density of each layer; None if not set.
-        sparsity: share of the weights that do not exist; None if not set.
+        sparsity: fraction of the weights that do not exist; None if not set.
         rewired: whether `rewire` selects these networks.
     """
 
@@ -89,10 +89,10 @@ class Config:
     critic_densities: tuple[float, ...] | None = None
     """Density of each layer of the critics, the output layer included [0-1]; None means that
     lambda_1 and lambda_2 determine the densities."""
-    actor_sparsity: float | None = _within(None, 0, 1, "a share of the weights")
-    """Share of the actor's weights that do not exist [0-1]; see allocation."""
-    critic_sparsity: float | None = _within(None, 0, 1, "a share of the weights")
-    """Share of the critics' weights that do not exist [0-1]; see allocation."""
+    actor_sparsity: float | None = _within(None, 0, 1, "a fraction of the weights")
+    """Fraction of the actor's weights that do not exist [0-1]; see allocation."""
+    critic_sparsity: float | None = _within(None, 0, 1, "a fraction of the weights")
+    """Fraction of the critics' weights that do not exist [0-1]; see allocation."""
     allocation: Literal["scaled_lambdas", "erdos_renyi"] = "scaled_lambdas"
     """How a sparsity is distributed over layers: by scaling the hidden layers' lambdas, or by the
     Erdos-Renyi rule."""
@@ -112,8 +112,8 @@ class Config:
     """Updates between topology updates; 0 means that the topology never changes."""
     rewire_first_update: int | None = _within(None, 1, 1e12, "updates")
     """Update at which the topology first changes; None means `rewire_every_updates`."""
-    rewire_fraction: float = _within(0.05, 0, 1, "a share of the connections")
-    """Share of a layer's connections that a topology update moves [0-1]; the initial share if
+    rewire_fraction: float = _within(0.05, 0, 1, "a fraction of the connections")
+    """Fraction of a layer's connections that a topology update moves [0-1]; the initial fraction if
     annealed."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
     """How rewire_fraction changes over time: constant, or annealed to 0 along a cosine."""
@@ -121,8 +121,8 @@ class Config:
     """Whether the schedule counts the updates of the agent or of the network."""
     rewire_skips_step: bool = False
     """Skip the optimiser step of a network in an update that changes the network's topology."""
-    freeze_fraction: float = _within(0.05, 0, 1, "a share of the horizon")
-    """Share of the horizon, at the end of a run, without topology updates [0-1]."""
+    freeze_fraction: float = _within(0.05, 0, 1, "a fraction of the horizon")
+    """Fraction of the horizon, at the end of a run, without topology updates [0-1]."""
     drop: str = "nearest_zero_of_each_sign"
     """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest
     connections of each sign, and all dead links), or smallest (RigL, RLx2)."""
@@ -153,7 +153,7 @@ class Config:
     """Updates per environment step; there are none during the warm-up."""
     gamma: float = _within(0.99, 0, 1, "per environment step")
     """Discount per environment step."""
-    tau: float = _within(0.005, 0, 1, "a share")
+    tau: float = _within(0.005, 0, 1, "a fraction")
     """Soft update: target = tau online + (1 - tau) target [0-1]."""
     critics: int = _within(2, 1, 100, "critics")
     """Number of critics; a target value uses the smallest of the critics' values."""

@@ -30,12 +30,12 @@ class TopologyUpdate:
         member: index of the member in the ensemble.
         layer: index of the layer in the member.
         connections: number of connections of the layer after the update.
-        fraction: share of the layer's connections to move, according to the schedule.
+        fraction: the fraction of the layer's connections to move, according to the schedule.
         moved: number of dropped connections; the same number is grown if the layer keeps its size.
         dropped_live: number of dropped connections whose weight was not 0.
         dropped_dead: number of dropped connections whose weight was exactly 0.
         returned: number of dropped connections that grew again in the same update.
-        initial_overlap: share of the connections that already existed at the start of the run.
+        initial_overlap: fraction of the connections that already existed at the start of the run.
     """
 
     agent_update: int
@@ -66,7 +66,7 @@ class SparseLearner:
         network: the network.
         adam: the optimiser of the network.
         method: the rules that choose connections.
-        schedule: times of the topology updates, and the share of connections to move.
+        schedule: times of the topology updates, and the fraction of connections to move.
         rng: random stream of the topology.
         skips_step: whether a topology update replaces the optimiser's step.
         update_period: updates of the agent per update of this network.
@@ -264,7 +264,7 @@ def _from_columns(columns: State) -> list[TopologyUpdate]:
 
     Raises:
         KeyError: if a column is missing.
-        ValueError: if a number is negative, a share exceeds 1, or the columns differ in length.
+        ValueError: if a number is negative, a fraction exceeds 1, or the columns differ in length.
     """
     arrays = {name: np.asarray(columns[name]) for name in _COLUMNS}
     for name, values in arrays.items():

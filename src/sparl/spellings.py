@@ -64,7 +64,7 @@ _SAVED = "every run saves its agent and, during training, checkpoints"
 _STEPS = "--steps sets the number of environment steps"
 _CPU = "sparl computes on the CPU, with at most --threads threads"
 _SPARSITY = (
-    "--actor-sparsity and --critic-sparsity set the shares of absent weights; for a density of "
+    "--actor-sparsity and --critic-sparsity set the fractions of absent weights; for a density of "
     "0.1, use --actor-sparsity 0.9 --critic-sparsity 0.9"
 )
 _SEVERAL = "--seeds 0 1 2 trains a run for each of these seeds"

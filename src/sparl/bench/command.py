@@ -150,7 +150,7 @@ _KERNEL_COLUMNS = (
 
 
 def _kernel_cells(row: dict[str, Any], peak: float) -> list[str]:
-    """Format a row of the kernels' table: GFLOP/s on stored weights, and shares of two bounds.
+    """Format a row of the kernels' table: GFLOP/s on stored weights, and fractions of two bounds.
 
     The bounds are the core's peak and the roofline. The last cells are the times that dense and
     sparse libraries need, divided by the time of the forward pass.

@@ -58,7 +58,7 @@ def measure(
 
     Args:
         shape: numbers of inputs and outputs.
-        density: share of the connections that exist.
+        density: fraction of the connections that exist.
         batch: number of samples.
         peak_gflops: peak of one core; see `peak`.
         repetitions: number of repetitions; each time is their median.

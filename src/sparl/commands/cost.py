@@ -63,7 +63,7 @@ def _print(config: Config, result: dict[str, Any]) -> None:
     if "published" in result:
         size, train_flops, test_flops = result["published"].values()
         say(
-            f"in the paper, as shares of dense: size with targets {size:.3f}, training FLOPs "
+            f"in the paper, as fractions of dense: size with targets {size:.3f}, training FLOPs "
             f"{train_flops:.3f} (the paper gives no formula, so sparl counts differently), FLOPs "
             f"per action {test_flops:.3f}"
         )

@@ -54,7 +54,7 @@ class TrainerOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Without RUN: units of the two hidden layers."""
     sparsity: float = 0.8
-    """Without RUN, except for TD3: share of absent weights [0-1], distributed over the layers by
+    """Without RUN, except for TD3: fraction of absent weights [0-1], distributed over the layers by
     the Erdos-Renyi rule."""
     seed: int = 0
     """Seed of the networks of an untrained agent, and of the chip's random streams."""

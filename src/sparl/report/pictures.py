@@ -44,9 +44,9 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Performance profile",
-            "Share of runs whose final return exceeds a percentage of the dense agent's, averaged "
-            "over the environments. The final return is the mean of the last 10 evaluations, or 30 "
-            "under RLx2's settings.",
+            "Fraction of runs whose final return exceeds a percentage of the dense agent's, "
+            "averaged over the environments. The final return is the mean of the last 10 "
+            "evaluations, or 30 under RLx2's settings.",
             list(profiles(runs)),
         ),
         Section(
@@ -58,11 +58,11 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Topology over time",
-            "For the first run of each method: the share of the connections that existed at the "
-            "start, the share that each topology update moves, and the share that is new: moved "
-            "connections without those that were dropped and regrown in the same update. Dead "
-            "links are dropped connections whose weight was exactly 0; runs of version 0.1 did not "
-            "record them. Dashed lines are critics.",
+            "For the first run of each method: the fraction of the connections that existed at the "
+            "start, the fraction that each topology update moves, and the fraction that is new: "
+            "moved connections without those that were dropped and regrown in the same update. "
+            "Dead links are dropped connections whose weight was exactly 0; runs of version 0.1 "
+            "did not record them. Dashed lines are critics.",
             list(topology(runs)),
         ),
         Section(
@@ -175,7 +175,7 @@ def profiles(runs: Collection) -> Iterator[Figure]:
     of = {method: normalized(pairs) for method, pairs in found.items()}
     most = max(float(s.max()) for tasks in of.values() for s in tasks)
     yield LineChart(
-        "profile", "Performance profile", "% of the dense agent", "share of runs",
+        "profile", "Performance profile", "% of the dense agent", "fraction of runs",
         [_profile(method, tasks, 1.1 * most) for method, tasks in of.items()], zero=True,
     )  # fmt: skip
 

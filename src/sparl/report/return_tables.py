@@ -68,9 +68,9 @@ def returns(runs: Collection) -> Table:
         "of the evaluations / 1e6. % of dense: final return in percent of the dense agent's under "
         "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
         "the last 30 under RLx2's. Reaches dense: the first step at which the mean of the last 10 "
-        "evaluations of all runs is at least the mean of the dense agent's last 10, and its share "
-        "of the run's steps. The papers' figures are for the -v3 task; the number of steps is "
-        "given if it differs from that of the runs here."
+        "evaluations of all runs is at least the mean of the dense agent's last 10, and its "
+        "percentage of the run's steps. The papers' figures are for the -v3 task; the number of "
+        "steps is given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 

@@ -131,7 +131,7 @@ def stratified_bootstrap(
         statistic: a function of scores.
         scores: one array, float [runs], for each task.
         rng: the generator that draws the resamples.
-        confidence: share of the resamples within the bounds.
+        confidence: fraction of the resamples within the bounds.
         resamples: number of resamples.
     """
 
@@ -176,9 +176,9 @@ def probability_of_improvement(scores: Scores, over: Scores) -> float:
 
 
 def performance_profile(scores: Scores, thresholds: ArrayLike) -> Float64Array:
-    """Return the share of runs with a score above each threshold (rliable, section 4.2).
+    """Return the fraction of runs with a score above each threshold (rliable, section 4.2).
 
-    The share is averaged over the tasks.
+    The fraction is averaged over the tasks.
 
     Args:
         scores: one array, float [runs], for each task.
@@ -188,8 +188,8 @@ def performance_profile(scores: Scores, thresholds: ArrayLike) -> Float64Array:
         float [T].
     """
     tau = np.asarray(thresholds, np.float64)
-    shares = [(_filled(s)[:, np.newaxis] > tau).mean(axis=0) for s in scores]
-    return np.asarray(np.mean(shares, axis=0), np.float64)
+    fractions = [(_filled(s)[:, np.newaxis] > tau).mean(axis=0) for s in scores]
+    return np.asarray(np.mean(fractions, axis=0), np.float64)
 
 
 def _filled(values: ArrayLike) -> Float64Array:

@@ -18,26 +18,26 @@ Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield figures of the shares of initial, moved and new connections, and of dead links."""
+    """Yield figures of the fractions of initial, moved and new connections, and of dead links."""
     for env in runs.environments:
-        series: dict[str, list[Series]] = {name: [] for name, *_ in _SHARES}
+        series: dict[str, list[Series]] = {name: [] for name, *_ in _PERCENTAGES}
         for group in runs.of_environment(env):
             for network in group.runs[0].networks:
-                updates, *shares = _topology_updates(group.runs[0], network)
-                for (name, *_), share in zip(_SHARES, shares, strict=True):
-                    if updates.size and np.isfinite(share).all():
+                updates, *percentages = _topology_updates(group.runs[0], network)
+                for (name, *_), percent in zip(_PERCENTAGES, percentages, strict=True):
+                    if updates.size and np.isfinite(percent).all():
                         dashed = network != ACTOR
-                        line = Series(group.label, updates, share, part=network, dashed=dashed)
+                        line = Series(group.label, updates, percent, part=network, dashed=dashed)
                         series[name].append(line)
-        for name, title, label in _SHARES:
+        for name, title, label in _PERCENTAGES:
             if series[name]:
                 yield LineChart(
                     f"{name}-{env}", f"{env}, {title}", "updates", label, series[name], True
                 )
 
 
-# The file name, title and label of a figure for each share that `_topology_updates` returns.
-_SHARES = (
+# The file name, title and label of a figure for each percentage that `_topology_updates` returns.
+_PERCENTAGES = (
     ("kept", "initial connections", "% that existed at the start"),
     ("moved", "moved connections", "% moved per topology update"),
     ("new", "new connections", "% new per topology update"),
@@ -46,12 +46,12 @@ _SHARES = (
 
 
 def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
-    """Return the agent's updates at which the topology changed, and four shares at each of them.
+    """Return the agent's updates at which the topology changed, and four percentages for each.
 
-    The shares are in percent of the connections of the changed layers: connections that existed at
-    the start of the run, moved connections, new connections and dead links. New connections are the
-    moved connections without those that return in the same topology update. The share of dead links
-    is NaN if it was not recorded. All arrays are float64 [topology updates].
+    They are percentages of the connections of the changed layers: connections that existed at the
+    start of the run, moved connections, new connections and dead links. New connections are the
+    moved connections without those that return in the same topology update. The percentage of dead
+    links is NaN if it was not recorded. All arrays are float64 [topology updates].
     """
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in run.topology[network]:

@@ -41,7 +41,7 @@ class SparseTraining(BaseCallback):
     With reset_num_timesteps=False, the callback continues the model's schedule, which may come from
     an earlier call of learn, an interrupted training run or a checkpoint. A schedule that you pass
     covers all calls. A default schedule covers only the first call. For DS, each later call extends
-    the schedule. SET and RigL anneal the share of connections that change to 0 during the first
+    the schedule. SET and RigL anneal the fraction of connections that change to 0 during the first
     call, so later calls keep the connections and issue a warning. With reset_num_timesteps=True, a
     new schedule starts from the existing connections.
 

@@ -66,7 +66,7 @@ class Pattern:
 
     @property
     def density(self) -> float:
-        """Share of the possible connections that exist, N / (n_in n_out)."""
+        """Fraction of the possible connections that exist, N / (n_in n_out)."""
         return self.connections / self.size
 
     @cached_property
@@ -100,9 +100,9 @@ class Pattern:
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of this pattern's connections that exist in another pattern.
+        """Return the fraction of this pattern's connections that exist in another pattern.
 
-        The share is 1 if this pattern has no connections.
+        The fraction is 1 if this pattern has no connections.
         """
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 

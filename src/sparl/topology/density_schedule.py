@@ -31,7 +31,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed fraction of the schedule of topology updates, in [0, 1].
-        fraction: configured share of the connections to drop and regrow, after any annealing.
+        fraction: configured fraction of the connections to drop and regrow, after any annealing.
     """
 
     initial: int

@@ -85,7 +85,7 @@ class Proposal:
         rewiring: change from the old pattern to the new one.
         dropped_live: number of dropped connections whose weight was not 0.
         dropped_dead: number of dropped connections whose weight was exactly 0.
-        fraction: share of the connections that was to be moved.
+        fraction: the fraction of the connections that was to be moved.
     """
 
     rewiring: Rewiring
@@ -123,7 +123,7 @@ def propose(
     Args:
         method: the rules that choose connections.
         layer: the layer before the update.
-        fraction: share of the layer's connections to drop, in [0, 1].
+        fraction: the fraction of the layer's connections to drop, in [0, 1].
         rng: random generator of the topology.
         connections: number of connections after the update; None means unchanged.
 

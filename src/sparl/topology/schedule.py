@@ -24,7 +24,8 @@ class Schedule:
         first: number of the update with the first topology update; updates are counted from 1.
         every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
-        fraction: share of a layer's connections that moves; the initial share, zeta_0, if annealed.
+        fraction: the fraction of a layer's connections that moves; if annealed, the initial one,
+            zeta_0.
         clock: whether the updates of the agent or those of the network are counted; they differ if
             the network is not updated in every update of the agent (policy delay).
         annealed: whether the fraction decays to 0 at `last` along a cosine.

@@ -354,7 +354,7 @@ class DynamicSparsity:
 
     @property
     def density(self) -> float:
-        """Share of the possible connections that exist, over all layers that can be sparse."""
+        """Fraction of the possible connections that exist, over all layers that can be sparse."""
         patterns = self.patterns.values()
         return sum(p.connections for p in patterns) / sum(p.size for p in patterns)
 

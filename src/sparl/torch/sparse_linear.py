@@ -30,8 +30,8 @@ class SparseLinear(nn.Module):
         in_features: number of inputs, n_in.
         out_features: number of outputs, n_out.
         bias: whether to add the bias b.
-        density: share of the possible connections that exist, in (0, 1]. The connections are drawn
-            uniformly, with a seed from PyTorch's generator.
+        density: fraction of the possible connections that exist, in (0, 1]. The connections are
+            drawn uniformly, with a seed from PyTorch's generator.
         pattern: the connections; if given, `density` is ignored.
 
     Attributes:

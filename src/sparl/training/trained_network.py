@@ -55,7 +55,7 @@ class TrainedLayer:
 
     @property
     def density(self) -> float:
-        """Share of the possible connections that exist."""
+        """Fraction of the possible connections that exist."""
         return self.pattern.density
 
     def mask(self) -> NDArray[np.bool_]:
