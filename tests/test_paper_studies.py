@@ -22,13 +22,8 @@ def configurations(name: str) -> list[Config]:
 
 @pytest.mark.parametrize(
     "path",
-    # DS-SAC in evidence-2 is compared only with the paper's figures, and ds-early-learning with the
-    # runs of evidence-1.
-    [
-        path
-        for path in sorted(STUDIES.glob("*.toml"))
-        if path.stem not in ("evidence-2", "ds-early-learning")
-    ],
+    # DS-SAC in evidence-2 is compared only with the paper's figures.
+    [path for path in sorted(STUDIES.glob("*.toml")) if path.stem != "evidence-2"],
     ids=lambda path: path.stem,
 )
 def test_every_study_has_its_dense_agents(path: Path) -> None:

@@ -92,7 +92,7 @@ def test_settings_of_the_papers_tables() -> None:
     assert counts == {
         "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-topology-update-period": 25,
         "ds-sparsity-level": 25, "ds-sac-table": 50, "rlx2-main-table": 384, "rlx2-ablations": 352,
-        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24, "ds-early-learning": 9,
+        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24,
     }  # fmt: skip
     assert {c.rewire_every_updates for c in studies["ds-topology-update-period"]} == {
         0, 200, 500, 1000, 2000,

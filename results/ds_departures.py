@@ -1,6 +1,6 @@
 """Train DS-TD3 with one of its departures from the authors' code removed.
 
-    python benchmarks/ds_departures.py TREATMENT SEED FOLDER [--env ENV] [--steps N]
+    python results/ds_departures.py TREATMENT SEED FOLDER [--env ENV] [--steps N]
 
 TREATMENT names what is done as in the released code of Sokar et al. (2021):
 
