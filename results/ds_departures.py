@@ -35,7 +35,7 @@ from sparl.networks.adam import Adam
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network, Trace
 from sparl.networks.spec import Place
-from sparl.networks.target import OwnPatternTarget, Target
+from sparl.networks.target import OwnPatternTarget
 from sparl.sparse.pattern import Positions
 from sparl.sparse.rewiring import Rewiring
 from sparl.training.assemble import assemble
@@ -123,9 +123,25 @@ class NonZeroBudget(OwnPatternTarget):
         self.network.pending.written()
 
 
+def treat(agent: TD3, treatment: str) -> None:
+    """Remove a departure from an agent that has not been updated yet."""
+    if treatment in ("moments", "first-step"):
+        for learner in agent.learners.values():
+            assert isinstance(learner, SparseLearner)
+            learner.adam = DenseMoments(
+                learner.network, learner.adam, first_step=treatment == "first-step"
+            )
+    elif treatment == "budget":
+        agent.targets = {
+            name: NonZeroBudget(target.online) for name, target in agent.targets.items()
+        }
+        agent.actor_target = agent.targets["actor"]
+        agent.critics_target = agent.targets["critics"]
+
+
 def main() -> None:
     """Train the agent and print the mean of the last evaluations."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train DS-TD3 with one departure removed.")
     parser.add_argument("treatment", choices=("none", "moments", "first-step", "budget"))
     parser.add_argument("seed", type=int)
     parser.add_argument("folder")
@@ -138,24 +154,14 @@ def main() -> None:
         run_dir=args.folder,
     )  # fmt: skip
     training = assemble(config)
-    agent = training.agent
-    if args.treatment in ("moments", "first-step"):
-        for learner in agent.learners.values():
-            assert isinstance(learner, SparseLearner)
-            learner.adam = DenseMoments(
-                learner.network, learner.adam, first_step=args.treatment == "first-step"
-            )
-    if args.treatment == "budget":
-        assert isinstance(agent, TD3)
-        targets: dict[str, Target] = {
-            name: NonZeroBudget(target.online) for name, target in agent.targets.items()
-        }
-        agent.targets = targets
-        agent.actor_target, agent.critics_target = targets["actor"], targets["critics"]
+    assert isinstance(training.agent, TD3)
+    treat(training.agent, args.treatment)
     run = training.run()
     last = [mean for _, mean in run.evaluations[-WINDOW:]]
-    print(f"{args.treatment}, seed {args.seed}: mean of the last {len(last)} evaluations "
-          f"{np.mean(last):.0f}")  # fmt: skip
+    print(
+        f"{args.treatment}, seed {args.seed}: mean of the last {len(last)} evaluations "
+        f"{np.mean(last):.0f}"
+    )
 
 
 if __name__ == "__main__":
