@@ -6,7 +6,9 @@ import io
 import re
 from collections.abc import Callable
 
-WIDTHS = [40, 60, 80, 120]
+import pytest
+
+WIDTHS = [40, 80, *(pytest.param(width, marks=pytest.mark.slow) for width in (60, 120))]
 
 
 class Terminal(io.StringIO):

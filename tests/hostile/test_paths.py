@@ -140,12 +140,17 @@ def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
 # ------------------------------------------------------------------ run folders
 
 
+RUN_FILES = [
+    "config.toml", "agent.safetensors", ".lock", "replay", "checkpoint-47",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        "run.json", "evaluations.csv", "metrics.csv", "topology.csv", "degrees.json", "agent.json",
+        "checkpoint-40",
+    )),
+]  # fmt: skip
+
+
 @changes
-@pytest.mark.parametrize(
-    "name", ["config.toml", "run.json", "evaluations.csv", "metrics.csv", "topology.csv",
-             "degrees.json", "agent.json", "agent.safetensors", ".lock", "replay", "checkpoint-40",
-             "checkpoint-47"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", RUN_FILES)
 def test_links_and_special_files_are_named_before_anything_is_written(
     name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
