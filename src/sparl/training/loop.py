@@ -156,10 +156,9 @@ class Training:
 
     def update(self) -> None:
         """Sample a batch and update the agent with it."""
-        config = self.config
-        n_step = config.n_step_at(self.agent.updates + 1)
+        n_step = self.config.n_step_at(self.agent.updates + 1)
         batch = self.replay.sample(
-            config.batch_size, n_step, self.replay_rng, paths=self.agent.reads_path
+            self.config.batch_size, n_step, self.replay_rng, paths=self.agent.reads_path
         )
         with np.errstate(over="ignore", invalid="ignore"):  # `finite` reports non-finite values
             try:
