@@ -24,6 +24,8 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.errors import SparlError, UsageError
 from sparl.identity import results_version
 from sparl.text_table import Column, table_lines
+from sparl.training.callbacks import ActiveRun, Callback, Callbacks
+from sparl.training.evaluate import Evaluation
 from sparl.training.machine import made_with
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 from sparl.training.start import train
@@ -68,8 +70,17 @@ def repeat(run: FinishedRun, steps: int) -> Evaluations:
         raise UsageError(f"--steps is {steps} but must be in [1, {run.config.end}], as in the run")
     with TemporaryDirectory(prefix="sparl-repeat-") as folder:
         path = Path(folder) / "run"
-        train(replace(run.config, stop_at=steps, run_dir=str(path), tensorboard=False))
+        config = replace(run.config, stop_at=steps, run_dir=str(path), tensorboard=False)
+        train(config, quiet=True, callbacks=Callbacks(Progress()))
         return evaluations(path)
+
+
+class Progress(Callback):
+    """Prints a line for each evaluation of the repeated run."""
+
+    def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
+        """Print the step and the mean return."""
+        print(f"step {run.env_step:,} of {run.config.end:,}: return {evaluation.mean:,.1f}")
 
 
 def evaluations(path: Path) -> Evaluations:
