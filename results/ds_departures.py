@@ -1,34 +1,43 @@
-"""Train DS-TD3 with one of its departures from the authors' code removed.
+"""Train DS-TD3 without some of its departures from the authors' code.
 
     python results/ds_departures.py TREATMENT SEED FOLDER [--env ENV] [--steps N]
 
 TREATMENT names what is done as in the released code of Sokar et al. (2021):
 
 none
-    Nothing: sparl's own DS-TD3.
+    Nothing: this is sparl's own DS-TD3.
 moments
     Adam's moments of a grown connection. The released code keeps both moments of every position,
     existing or not; a grown connection starts with them.
 first-step
-    In addition, the first step of a grown connection. In the released code, Adam also updates the
-    absent weights, and the mask is applied after the topology update; a grown connection therefore
-    starts with the result of one step from 0.
+    The moments, and the first step of a grown connection. In the released code, Adam also updates
+    the absent weights, and the mask is applied after the topology update; a grown connection
+    therefore starts with the result of one step from 0.
 budget
-    The budget of a target layer is the number of non-zero weights of the online layer.
+    The budget of a target layer is the number of non-zero weights of the online layer. Because
+    sparl's grown weights start at 0, they are missing from the budget at first; in the released
+    code, their first step prevents this.
+all
+    The moments, the first step and the budget.
 
-The run has the settings of a run of 1,000,000 steps and ends after N steps (default 250,000). The
-dense moments need time and memory, which is why this is a script and not a setting. They are not
-part of a checkpoint, so the script cannot resume a run.
+The run has the schedules of a run of 1,000,000 steps and ends after N steps (default 250,000). The
+files in FOLDER are those of a DS-TD3 run and do not mention the treatment, so do not archive them.
+The dense moments need time and memory, which is why this is a script and not a setting.
+
+Exit codes are those of `sparl train`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sparl.agents.td3 import TD3
+from sparl.errors import SparlError
 from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
@@ -39,9 +48,12 @@ from sparl.networks.target import OwnPatternTarget
 from sparl.sparse.pattern import Positions
 from sparl.sparse.rewiring import Rewiring
 from sparl.training.assemble import assemble
+from sparl.training.callbacks import ActiveRun, Callback, Callbacks
+from sparl.training.evaluate import Evaluation
 from sparl.types import Array
 
-WINDOW = 10  # evaluations
+TREATMENTS = ("none", "moments", "first-step", "budget", "all")
+AVERAGED = 10  # number of evaluations whose mean is printed
 
 
 class DenseMoments(Adam):
@@ -124,14 +136,14 @@ class NonZeroBudget(OwnPatternTarget):
 
 
 def treat(agent: TD3, treatment: str) -> None:
-    """Remove a departure from an agent that has not been updated yet."""
-    if treatment in ("moments", "first-step"):
+    """Apply a treatment to an agent that has not been updated yet."""
+    if treatment in ("moments", "first-step", "all"):
         for learner in agent.learners.values():
             assert isinstance(learner, SparseLearner)
             learner.adam = DenseMoments(
-                learner.network, learner.adam, first_step=treatment == "first-step"
+                learner.network, learner.adam, first_step=treatment != "moments"
             )
-    elif treatment == "budget":
+    if treatment in ("budget", "all"):
         agent.targets = {
             name: NonZeroBudget(target.online) for name, target in agent.targets.items()
         }
@@ -139,30 +151,44 @@ def treat(agent: TD3, treatment: str) -> None:
         agent.critics_target = agent.targets["critics"]
 
 
-def main() -> None:
-    """Train the agent and print the mean of the last evaluations."""
-    parser = argparse.ArgumentParser(description="Train DS-TD3 with one departure removed.")
-    parser.add_argument("treatment", choices=("none", "moments", "first-step", "budget"))
+class Progress(Callback):
+    """Prints a line for each evaluation."""
+
+    def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
+        """Print the step and the mean return."""
+        print(f"step {run.env_step:,} of {run.config.end:,}: return {evaluation.mean:,.1f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the agent, print the mean of the last evaluations, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Train DS-TD3 without some of its departures.")
+    parser.add_argument("treatment", choices=TREATMENTS)
     parser.add_argument("seed", type=int)
     parser.add_argument("folder")
     parser.add_argument("--env", default="Walker2d-v3")
     parser.add_argument("--steps", type=int, default=250_000)
-    args = parser.parse_args()
-
-    config = preset(
-        "DS-TD3", args.env, seed=args.seed, steps=1_000_000, stop_at=args.steps, threads=1,
-        run_dir=args.folder,
-    )  # fmt: skip
-    training = assemble(config)
-    assert isinstance(training.agent, TD3)
-    treat(training.agent, args.treatment)
-    run = training.run()
-    last = [mean for _, mean in run.evaluations[-WINDOW:]]
+    args = parser.parse_args(arguments)
+    try:
+        config = preset(
+            "DS-TD3", args.env, seed=args.seed, steps=args.steps, horizon_env_steps=1_000_000,
+            threads=1, run_dir=args.folder,
+        )  # fmt: skip
+        training = assemble(config, quiet=True, callbacks=Callbacks(Progress()))
+        assert isinstance(training.agent, TD3)
+        treat(training.agent, args.treatment)
+        run = training.run()
+    except SparlError as error:
+        print(f"ds_departures: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(run.stopped_by, signal.Signals):
+        return 128 + run.stopped_by
+    last = [mean for _, mean in run.evaluations[-AVERAGED:]]
     print(
-        f"{args.treatment}, seed {args.seed}: mean of the last {len(last)} evaluations "
-        f"{np.mean(last):.0f}"
+        f"{args.treatment}, seed {args.seed}: mean return of the last {len(last)} evaluations "
+        f"{np.mean(last):,.0f}"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,16 +6,19 @@ The run is repeated with its own configuration for 50,000 steps, or as many as -
 
 Exit codes
     0: all evaluations are equal, bit for bit.
-    1: they differ, although the software versions and the instruction set are the same.
-    2: they differ, but are not comparable, because something is not the same; or invalid usage.
-    Others: the archived run is damaged, or training failed; see `sparl --help`.
+    1: they differ, although everything that affects results is the same.
+    2: they differ, but something else differs too, so the runs are not comparable; or the usage is
+       invalid.
+    Others: those of `sparl train`, for example 3 if the archived run is damaged.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +29,14 @@ from sparl.identity import results_version
 from sparl.text_table import Column, table_lines
 from sparl.training.callbacks import ActiveRun, Callback, Callbacks
 from sparl.training.evaluate import Evaluation
+from sparl.training.interrupt import StoppedBy
 from sparl.training.machine import made_with
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 from sparl.training.start import train
+from sparl.wording import counted
 
 Evaluations = dict[int, dict[str, str]]  # the columns of evaluations.csv, by environment step
 _DURATIONS = ("wall_seconds", "cpu_seconds")
-_PACKAGES = ("numpy", "gymnasium", "mujoco")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,14 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run = FinishedRun.read(args.run)
         archived = evaluations(args.run)
-        repeated = {k: row for k, row in repeat(run, args.steps).items() if k in archived}
+        found, stopped_by = repeat(run, args.steps)
     except SparlError as error:
         print(f"repeat: {error}", file=sys.stderr)
         return error.exit_code
+    if isinstance(stopped_by, signal.Signals):
+        return 128 + stopped_by
+    repeated = {step: row for step, row in found.items() if step in archived}
     differ = [step for step, row in repeated.items() if row != archived[step]]
     print_both(archived, repeated, differ)
     if not differ:
-        print(f"all {len(repeated)} evaluations are equal")
+        print(f"equal: {counted(len(repeated), 'evaluation')}")
         return 0
     print(f"{len(differ)} of {len(repeated)} evaluations differ, first at step {differ[0]:,}")
     others = other_conditions(run)
@@ -60,19 +67,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2 if others else 1
 
 
-def repeat(run: FinishedRun, steps: int) -> Evaluations:
-    """Train for some steps with a run's configuration; return the evaluations.
+def repeat(run: FinishedRun, steps: int) -> tuple[Evaluations, StoppedBy | None]:
+    """Train for some steps with a run's configuration.
+
+    Returns:
+        The evaluations, and the signal that stopped the training early, if any.
 
     Raises:
         SparlError: if the number of steps is out of range or the run cannot be trained.
     """
-    if not 0 < steps <= run.config.end:
-        raise UsageError(f"--steps is {steps} but must be in [1, {run.config.end}], as in the run")
+    last = run.config.end
+    first = min(run.config.warmup_env_steps + run.config.evaluate_every_env_steps, last)
+    if not first <= steps <= last:
+        raise UsageError(
+            f"--steps is {steps} but must be in [{first}, {last}], from the first evaluation after "
+            "the warm-up to the end of the run"
+        )
     with TemporaryDirectory(prefix="sparl-repeat-") as folder:
         path = Path(folder) / "run"
         config = replace(run.config, stop_at=steps, run_dir=str(path), tensorboard=False)
-        train(config, quiet=True, callbacks=Callbacks(Progress()))
-        return evaluations(path)
+        stopped_by = train(config, quiet=True, callbacks=Callbacks(Progress())).stopped_by
+        return evaluations(path), stopped_by
 
 
 class Progress(Callback):
@@ -87,20 +102,39 @@ def evaluations(path: Path) -> Evaluations:
     """Return the rows of a run's evaluations.csv, without durations, by environment step."""
     rows = RunFolder.open(path).rows(EVALUATIONS, whole=True)
     return {
-        int(row["env_step"]): {k: v for k, v in row.items() if k not in _DURATIONS} for row in rows
+        int(float(row["env_step"])): {k: v for k, v in row.items() if k not in _DURATIONS}
+        for row in rows
     }
 
 
 def other_conditions(run: FinishedRun) -> list[str]:
     """Describe each condition that affects results and differs from that of the archived run."""
-    here, there = made_with(), {**run.about["versions"], **run.about["machine"]}
-    here["version of the results"] = str(results_version(run.config))
-    there["version of the results"] = str(run.about.get("preset", 1))
-    return [
-        f"{name} is {here[name]}, but was {there.get(name)}"
-        for name in (*_PACKAGES, "instruction_set", "version of the results")
-        if here[name] != there.get(name)
-    ]
+    here = conditions(made_with(), platform.platform(), results_version(run.config))
+    machine = run.about.get("machine", {})
+    there = conditions(
+        {**run.about.get("versions", {}), **machine}, machine.get("system", ""),
+        run.about.get("preset", 1),
+    )  # fmt: skip
+    differ = [f"{name} is {here[name]}, but was {there[name]}" for name in here
+              if here[name] != there[name]]  # fmt: skip
+    exact = [] if run.about["bit_exact"] else ["the archived run was not resumed exactly"]
+    return differ + exact
+
+
+def conditions(made_with: Mapping[str, str], system: str, version: int) -> dict[str, str]:
+    """Return the conditions that affect results, by name.
+
+    Args:
+        made_with: versions of packages, and the instruction set.
+        system: the platform, for example "Linux-6.1-x86_64-with-glibc2.36".
+        version: the version of the results; see `sparl.identity.results_version`.
+    """
+    names = ("numpy", "gymnasium", "mujoco", "instruction_set")
+    return {
+        **{name: made_with.get(name, "unknown") for name in names},
+        "the C library": system.rpartition("-with-")[2] or "unknown",
+        "the version of the results": str(version),
+    }
 
 
 def print_both(archived: Evaluations, repeated: Evaluations, differ: Sequence[int]) -> None:

@@ -58,13 +58,13 @@ def ratio(value: Callable[[FinishedRun], float]) -> Quantity:
 def steps_to_reach(ours: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> float:
     """Return the mean fraction of a run after which the first method reaches the other's return."""
     goal = float(np.mean([final_return(run) for run in other]))
-    shares = []
+    fractions = []
     for run in ours:
         trained = run.updates > 0
         steps = run.env_steps[trained].astype(int).tolist()
         reached = stat.steps_to_reach(steps, run.returns[trained], goal)
-        shares.append((reached or run.config.end) / run.config.end)
-    return float(np.mean(shares))
+        fractions.append((reached or run.config.end) / run.config.end)
+    return float(np.mean(fractions))
 
 
 Quantity = Callable[[Sequence[FinishedRun], Sequence[FinishedRun]], float]

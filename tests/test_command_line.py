@@ -692,6 +692,7 @@ def test_an_invalid_command_line_is_explained_in_one_line(
     ("words", "says"),
     [
         ("--hlep", "unknown option '--hlep'; did you mean --help?"),
+        ("--steps 100", "unknown option '--steps'; a command must precede its options"),
         ("trian --seed 1", "unknown command 'trian'; did you mean train?"),
         ("--version 2", "--version: unexpected '2'"),
     ],

@@ -99,8 +99,8 @@ def test_a_target_keeps_no_more_connections_than_non_zero_online_weights(
     departures: ModuleType,
 ) -> None:
     agent = new_agent()
-    departures.treat(agent, "budget")
-    update(agent, 6, np.random.default_rng(0))
+    departures.treat(agent, "all")
+    update(agent, 8, np.random.default_rng(0))  # two updates after a topology update
     target, online = agent.critics_target.network, agent.critics
     fewer = 0
     for place, pattern in online.layout:
@@ -109,4 +109,17 @@ def test_a_target_keeps_no_more_connections_than_non_zero_online_weights(
         if pattern.density < 1:
             assert kept <= np.count_nonzero(weights)
             fewer += kept < pattern.connections
-    assert fewer
+    assert fewer  # because of dead links
+
+
+def test_a_run_prints_the_mean_of_its_last_evaluations(
+    departures: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["none", "3", str(tmp_path / "run"), "--env", "Pendulum-v1", "--steps", "400"]
+    assert departures.main(words) == 0
+    assert "none, seed 3: mean return of the last 2 evaluations -" in capsys.readouterr().out
+    assert departures.main(words) == 2
+    assert departures.main(["none", "-1", str(tmp_path / "other")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "seed is -1" in errors[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +42,7 @@ def test_an_unchanged_run_is_equal(
     repeat: ModuleType, archived: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert repeat.main([str(archived), *STEPS]) == 0
-    assert "all 4 evaluations are equal" in capsys.readouterr().out
+    assert "equal: 4 evaluations" in capsys.readouterr().out
 
 
 def test_a_changed_value_is_found(
@@ -61,12 +63,31 @@ def test_a_changed_value_is_found(
     (archived / "run.json").write_text(json.dumps(about))
     assert repeat.main([str(archived), *STEPS]) == 2
     assert "not comparable: mujoco is" in capsys.readouterr().out
+    del about["versions"]
+    (archived / "run.json").write_text(json.dumps(about))
+    assert repeat.main([str(archived), *STEPS]) == 2
+    assert "but was unknown" in capsys.readouterr().out
+
+
+def test_an_interrupted_repetition_compares_nothing(
+    repeat: ModuleType,
+    archived: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(repeat.Progress, "on_evaluation", interrupt)
+    assert repeat.main([str(archived), *STEPS]) == 130
+    assert "equal" not in capsys.readouterr().out
 
 
 def test_invalid_input_is_reported_in_one_line(
     repeat: ModuleType, archived: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert repeat.main([str(archived), "--steps", "101"]) == 2
-    assert "--steps is 101 but must be in [1, 100]" in capsys.readouterr().err
+    for steps in ("49", "101"):
+        assert repeat.main([str(archived), "--steps", steps]) == 2
+        assert f"--steps is {steps} but must be in [50, 100]" in capsys.readouterr().err
     assert repeat.main([str(tmp_path / "nothing")]) == 3
     assert capsys.readouterr().err.count("\n") == 1

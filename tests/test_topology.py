@@ -330,7 +330,7 @@ def test_a_rule_without_registration_is_copied_with_its_function() -> None:
 @pytest.mark.parametrize(
     "positions",
     [np.zeros((1, 1), np.int64), np.zeros(1, np.int32), np.array([1, 1]), np.array([2, 1]),
-     np.array([-1, 0]), np.array([0, 12])],
+     np.array([-1, 0]), np.array([0, 12]), np.array([0, 2**62 + 2**61, -(2**62), 5])],
     ids=str,
 )  # fmt: skip
 def test_positions_of_a_pattern_ascend_within_the_layer(positions: Any) -> None:

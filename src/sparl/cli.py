@@ -162,12 +162,20 @@ def _dispatch(args: list[str]) -> int:
         PlainConsole().print(f"sparl {version('sparl')}")
         return 0
     if args[0] not in MODULES:
-        known = [*MODULES, "--help", *(option.split()[0] for option in _OPTIONS)]
-        near = difflib.get_close_matches(args[0], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
-        kind = "option" if args[0].startswith("-") else "command"
-        raise UsageError(f"unknown {kind} '{args[0]}'; {hint}")
+        raise UsageError(_unknown(args[0]))
     return _function(args[0])(args[1:])
+
+
+def _unknown(word: str) -> str:
+    """Describe the error that the first word is neither a command nor an option of sparl."""
+    if word.startswith("-"):
+        options = ["--help", *(option.split()[0] for option in _OPTIONS)]
+        near = difflib.get_close_matches(word, options, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else "a command must precede its options"
+        return f"unknown option '{word}'; {hint}"
+    near = difflib.get_close_matches(word, MODULES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
+    return f"unknown command '{word}'; {hint}"
 
 
 def _print_usage() -> None:

@@ -39,13 +39,13 @@ class Pattern:
                 f"pattern: positions must be a one-dimensional int64 array, not {p.dtype} of shape "
                 f"{p.shape}"
             )
-        if p.size and (p[0] < 0 or p[-1] >= self.size or not (np.diff(p) > 0).all()):
-            wrong = (p < 0) | (p >= self.size) | (np.diff(p, prepend=-1) <= 0)
+        if p.size and (p[0] < 0 or p[-1] >= self.size or not (p[1:] > p[:-1]).all()):
+            wrong = (p < 0) | (p >= self.size)
+            wrong[1:] |= p[1:] <= p[:-1]
             index = int(np.argmax(wrong))
             raise ValueError(
                 f"pattern: positions must be strictly ascending and in [0, {self.size}), but "
-                f"positions[{index}] is {p[index]}"
-                + (f" and positions[{index - 1}] is {p[index - 1]}" if index else "")
+                f"positions[{index}] is {p[index]}" + (f", after {p[index - 1]}" if index else "")
             )
         p.flags.writeable = False
 
