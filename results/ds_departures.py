@@ -22,7 +22,8 @@ all
 
 The run has the schedules of a run of 1,000,000 steps and ends after N steps (default 250,000). The
 files in FOLDER are those of a DS-TD3 run and do not mention the treatment, so do not archive them.
-The dense moments need time and memory, which is why this is a script and not a setting.
+The dense moments need time and memory, which is why this is a script and not a setting; they are
+not saved, so `sparl resume` would continue a stopped run without the treatment.
 
 Exit codes are those of `sparl train`.
 """
@@ -36,6 +37,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from repeat import Progress
 from sparl.agents.td3 import TD3
 from sparl.errors import SparlError
 from sparl.learner import SparseLearner
@@ -48,8 +50,7 @@ from sparl.networks.target import OwnPatternTarget
 from sparl.sparse.pattern import Positions
 from sparl.sparse.rewiring import Rewiring
 from sparl.training.assemble import assemble
-from sparl.training.callbacks import ActiveRun, Callback, Callbacks
-from sparl.training.evaluate import Evaluation
+from sparl.training.callbacks import Callbacks
 from sparl.types import Array
 
 TREATMENTS = ("none", "moments", "first-step", "budget", "all")
@@ -149,14 +150,6 @@ def treat(agent: TD3, treatment: str) -> None:
         }
         agent.actor_target = agent.targets["actor"]
         agent.critics_target = agent.targets["critics"]
-
-
-class Progress(Callback):
-    """Prints a line for each evaluation."""
-
-    def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
-        """Print the step and the mean return."""
-        print(f"step {run.env_step:,} of {run.config.end:,}: return {evaluation.mean:,.1f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

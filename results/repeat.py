@@ -33,7 +33,7 @@ from sparl.training.interrupt import StoppedBy
 from sparl.training.machine import made_with
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 from sparl.training.start import train
-from sparl.wording import counted
+from sparl.wording import counted, shown
 
 Evaluations = dict[int, dict[str, str]]  # the columns of evaluations.csv, by environment step
 _DURATIONS = ("wall_seconds", "cpu_seconds")
@@ -91,7 +91,7 @@ def repeat(run: FinishedRun, steps: int) -> tuple[Evaluations, StoppedBy | None]
 
 
 class Progress(Callback):
-    """Prints a line for each evaluation of the repeated run."""
+    """Prints a line for each evaluation."""
 
     def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
         """Print the step and the mean return."""
@@ -112,13 +112,16 @@ def other_conditions(run: FinishedRun) -> list[str]:
     here = conditions(made_with(), platform.platform(), results_version(run.config))
     machine = run.about.get("machine", {})
     there = conditions(
-        {**run.about.get("versions", {}), **machine}, machine.get("system", ""),
+        {**run.about.get("versions", {}), **machine}, str(machine.get("system", "")),
         run.about.get("preset", 1),
     )  # fmt: skip
-    differ = [f"{name} is {here[name]}, but was {there[name]}" for name in here
-              if here[name] != there[name]]  # fmt: skip
-    exact = [] if run.about["bit_exact"] else ["the archived run was not resumed exactly"]
-    return differ + exact
+    differ = [
+        f"{name} is {shown(here[name])}, but was {shown(there[name])}"
+        for name in here
+        if here[name] != there[name]
+    ]
+    exact = run.about.get("bit_exact", True)
+    return differ if exact else [*differ, "the archived run was not resumed exactly"]
 
 
 def conditions(made_with: Mapping[str, str], system: str, version: int) -> dict[str, str]:
@@ -138,7 +141,7 @@ def conditions(made_with: Mapping[str, str], system: str, version: int) -> dict[
 
 
 def print_both(archived: Evaluations, repeated: Evaluations, differ: Sequence[int]) -> None:
-    """Print the mean return of each repeated evaluation beside the archived one."""
+    """Print the mean return of each repeated evaluation next to the archived one."""
     rows = [
         (f"{step:,}", archived[step]["mean"], row["mean"], "no" if step in differ else "yes")
         for step, row in repeated.items()

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+import ds_departures
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent
 from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.replay.batch import Batch
-
-SCRIPT = Path(__file__).parents[1] / "results" / "ds_departures.py"
-
-
-@pytest.fixture(scope="module")
-def departures() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("ds_departures", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def new_agent() -> TD3:
@@ -49,11 +35,9 @@ def update(agent: TD3, times: int, rng: np.random.Generator) -> None:
         agent.update(Batch(normal(3), np.tanh(normal(1)), normal(1), discount, normal(3)))
 
 
-def test_dense_moments_equal_adams_where_connections_have_always_existed(
-    departures: ModuleType,
-) -> None:
+def test_dense_moments_equal_adams_at_existing_connections() -> None:
     agent = new_agent()
-    departures.treat(agent, "moments")
+    ds_departures.treat(agent, "moments")
     initial = {
         (name, place): pattern
         for name, learner in agent.learners.items()
@@ -78,10 +62,10 @@ def test_dense_moments_equal_adams_where_connections_have_always_existed(
     ("treatment", "weight_is_zero"), [("moments", True), ("first-step", False)]
 )
 def test_grown_connections_start_with_a_step_only_if_asked(
-    departures: ModuleType, treatment: str, weight_is_zero: bool
+    treatment: str, weight_is_zero: bool
 ) -> None:
     agent = new_agent()
-    departures.treat(agent, treatment)
+    ds_departures.treat(agent, treatment)
     critics = agent.critics
     old = dict(critics.layout)
     update(agent, 2, np.random.default_rng(0))  # the first topology update is at update 2
@@ -95,11 +79,9 @@ def test_grown_connections_start_with_a_step_only_if_asked(
     assert np.abs(values).max() <= (0 if weight_is_zero else 1.1e-3)  # the learning rate is 1e-3
 
 
-def test_a_target_keeps_no_more_connections_than_non_zero_online_weights(
-    departures: ModuleType,
-) -> None:
+def test_a_target_keeps_no_more_connections_than_non_zero_online_weights() -> None:
     agent = new_agent()
-    departures.treat(agent, "all")
+    ds_departures.treat(agent, "all")
     update(agent, 8, np.random.default_rng(0))  # two updates after a topology update
     target, online = agent.critics_target.network, agent.critics
     fewer = 0
@@ -113,13 +95,13 @@ def test_a_target_keeps_no_more_connections_than_non_zero_online_weights(
 
 
 def test_a_run_prints_the_mean_of_its_last_evaluations(
-    departures: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["none", "3", str(tmp_path / "run"), "--env", "Pendulum-v1", "--steps", "400"]
-    assert departures.main(words) == 0
+    assert ds_departures.main(words) == 0
     assert "none, seed 3: mean return of the last 2 evaluations -" in capsys.readouterr().out
-    assert departures.main(words) == 2
-    assert departures.main(["none", "-1", str(tmp_path / "other")]) == 2
+    assert ds_departures.main(words) == 2
+    assert ds_departures.main(["none", "-1", str(tmp_path / "other")]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert "seed is -1" in errors[1]

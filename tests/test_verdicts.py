@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import verdicts
 from run_folders import write_run
 from sparl.report.runs import Collection, collect
 from sparl.report.statistics import Interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 TASK = "HalfCheetah-v3"
-
-
-@pytest.fixture(scope="module")
-def verdicts() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("verdicts", RESULTS / "verdicts.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["verdicts"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def runs_of(folder: Path, returns: dict[str, list[float]], task: str = TASK) -> Collection:
@@ -47,14 +33,12 @@ def runs_of(folder: Path, returns: dict[str, list[float]], task: str = TASK) -> 
         ("≤ 0.5", 0.3, 0.5, "reproduced"), ("≤ 0.5", 0.51, 1.0, "not reproduced"),
     ],
 )  # fmt: skip
-def test_the_whole_interval_decides(
-    verdicts: ModuleType, holds_if: str, low: float, high: float, verdict: str
-) -> None:
+def test_the_whole_interval_decides(holds_if: str, low: float, high: float, verdict: str) -> None:
     claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", holds_if)
     assert claim.verdict(Interval(1.0, low, high)) == verdict
 
 
-def test_three_runs_of_each_method_are_needed(verdicts: ModuleType, tmp_path: Path) -> None:
+def test_three_runs_of_each_method_are_needed(tmp_path: Path) -> None:
     claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", "≥ 0.97")
     runs = runs_of(tmp_path, {"DS-TD3": [110.0, 110.0, 110.0], "TD3": [100.0, 100.0]})
     *_, count, paper, ours, verdict = verdicts.row(claim, [TASK], runs)
@@ -67,7 +51,7 @@ def test_three_runs_of_each_method_are_needed(verdicts: ModuleType, tmp_path: Pa
     ]  # fmt: skip
 
 
-def test_ratios_are_averaged_over_the_tasks(verdicts: ModuleType, tmp_path: Path) -> None:
+def test_ratios_are_averaged_over_the_tasks(tmp_path: Path) -> None:
     claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", "≥ 0.97")
     runs_of(tmp_path, {"DS-TD3": [80.0, 100.0, 120.0], "TD3": [100.0] * 3})
     runs = runs_of(tmp_path, {"DS-TD3": [3.0] * 3, "TD3": [1.0] * 3}, "Hopper-v3")
@@ -78,7 +62,7 @@ def test_ratios_are_averaged_over_the_tasks(verdicts: ModuleType, tmp_path: Path
     assert row[-2] == f"2.000 [{low:.3f}, {high:.3f}]"
 
 
-def test_runs_of_other_settings_are_not_mixed(verdicts: ModuleType, tmp_path: Path) -> None:
+def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     for seed in range(3):
         write_run(tmp_path / f"rlx2-{seed}", "TD3", TASK, [1.0] * 12, settings="rlx2", seed=seed)
         write_run(tmp_path / f"slow-{seed}", "DS-TD3", TASK, [1.0] * 12, seed=seed, tau=0.01)
@@ -93,9 +77,7 @@ def test_runs_of_other_settings_are_not_mixed(verdicts: ModuleType, tmp_path: Pa
     assert verdicts.Side("TD3", "rlx2").on(TASK, runs).config.settings == "rlx2"
 
 
-def test_steps_to_reach_count_the_whole_run_if_the_return_is_never_reached(
-    verdicts: ModuleType, tmp_path: Path
-) -> None:
+def test_steps_to_reach_count_the_whole_run_if_the_return_is_never_reached(tmp_path: Path) -> None:
     write_run(tmp_path / "dense", "TD3", TASK, [0.0, *[10.0] * 20])
     write_run(tmp_path / "early", "DS-TD3", TASK, [0.0, *[10.0] * 20], seed=0)
     write_run(tmp_path / "never", "DS-TD3", TASK, [0.0, *[9.0] * 20], seed=1)
@@ -105,13 +87,13 @@ def test_steps_to_reach_count_the_whole_run_if_the_return_is_never_reached(
     assert verdicts.steps_to_reach(ours, other) == 0.75
 
 
-def test_a_mean_far_from_the_papers_is_listed(verdicts: ModuleType, tmp_path: Path) -> None:
+def test_a_mean_far_from_the_papers_is_listed(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {"TD3": [11153 - 2 * 473] * 2, "Static-TD3": [10584 - 2 * 308] * 2})
     (found,) = verdicts.far_from_paper(runs)
     assert found == "Static-TD3 on HalfCheetah-v3: 9,968 in 2 runs; paper: 10,584 ± 307"
 
 
-def test_every_claim_has_a_row_for_the_archived_runs(verdicts: ModuleType) -> None:
+def test_every_claim_has_a_row_for_the_archived_runs() -> None:
     lines = verdicts.document(collect([RESULTS / "runs"])).splitlines()
     rows = [line for line in lines if line.startswith("|") and "v3" in line]
     expected = sum(len(claim.tasks) for claims in verdicts.CLAIMS.values() for claim in claims)
