@@ -26,6 +26,7 @@ DOCUMENTS = {
     "results/README.md": "results.md",
     "results/CLAIMS.md": "claims.md",
     "results/VERDICTS.md": "verdicts.md",
+    "results/INVESTIGATIONS.md": "investigations.md",
     "results/agents/README.md": "trained-agents.md",
 }
 README = "README.md"  # not a page of the site, which has its own home page

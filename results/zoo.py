@@ -3,7 +3,8 @@
     python results/zoo.py
 
 The best agent is that of the run with the highest final return. Runs whose settings differ from
-their method's preset, and runs that were archived without their agent, are omitted.
+their method's preset or whose length differs from the paper's, and runs that were archived without
+their agent, are omitted.
 """
 
 from __future__ import annotations
@@ -18,24 +19,31 @@ from sparl.methods import find_method
 from sparl.report.final_returns import final_as_in_paper
 from sparl.report.runs import collect, differences
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, CONFIG
+from verdicts import has_papers_length, is_current
 
 RESULTS = Path(__file__).parent
+RETURN = "return over {episodes} episodes (mean ± standard deviation)"
 FILES = (AGENT, AGENT_MANIFEST, CONFIG)
 
 
-def chosen() -> list[tuple[FinishedRun, float, int]]:
+def chosen() -> tuple[list[tuple[FinishedRun, float, int]], list[str]]:
     """Return the run with the best agent of each method and task.
 
     Returns:
-        Each run, its final return, and the number of runs from which it was chosen.
+        Each run, its final return, and the number of runs from which it was chosen; and the names
+        of the methods and tasks all of whose runs were archived without their agents.
     """
-    found = []
+    found, omitted = [], []
     for group in collect([RESULTS / "runs"]).groups:
+        if differences(group.config) or not (has_papers_length(group.config) and is_current(group)):
+            continue
         finals = zip(group.runs, final_as_in_paper(group), strict=True)
         with_agent = [(run, float(value)) for run, value in finals if (run.path / AGENT).exists()]
-        if with_agent and not differences(group.config):
+        if with_agent:
             found.append((*max(with_agent, key=lambda each: each[1]), len(with_agent)))
-    return found
+        else:
+            omitted.append(f"{group.label} on {group.env}")
+    return found, omitted
 
 
 def write(run: FinishedRun, final: float, runs: int) -> None:
@@ -59,7 +67,8 @@ def write(run: FinishedRun, final: float, runs: int) -> None:
     card = CARD.format(
         method=config.method, env=config.env, connections=connections, returns=returns,
         papers="; ".join(f"[{each.authors} {each.year}]({each.link})" for each in papers),
-        episodes=actor["episodes"], steps=run.env_steps[-1], seed=config.seed, final=final,
+        return_over=RETURN.format(episodes=actor["episodes"]), steps=run.env_steps[-1],
+        seed=config.seed, final=final,
         runs=f"the best of {runs} archived agents" if runs > 1 else "the only archived agent",
         archived=f"results/{run.path.relative_to(RESULTS)}", agent=f"results/agents/{name}",
         commit=about["versions"]["commit"][:10], gymnasium=about["versions"]["gymnasium"],
@@ -71,7 +80,7 @@ def write(run: FinishedRun, final: float, runs: int) -> None:
 def row(folder: Path) -> str:
     """Return an agent's row in the overview, with the figures of its card."""
     card = dict(re.findall(r"^\| (.+?) \| (.+) \|$", (folder / "README.md").read_text(), re.M))
-    shown = card["connections of the actor"], card["return over 100 episodes"]
+    shown = card["connections of the actor"], card[RETURN.format(episodes=100)]
     link = f"[{folder.name}]({folder.name}/README.md)"
     return f"| {link} | {sparl.load(folder).env_step:,} | {' | '.join(shown)} |\n"
 
@@ -82,7 +91,7 @@ CARD = """# {method} on {env}
 |---|---|
 | method | {method}: {papers} |
 | connections of the actor | {connections} |
-| return over {episodes} episodes | {returns} |
+| {return_over} | {returns} |
 | training | {steps:,.0f} steps, seed {seed}; final return {final:,.0f} ({runs}) |
 | archived run | `{archived}` |
 | trained and evaluated with | commit {commit}, Gymnasium {gymnasium}, MuJoCo {mujoco}, {isa} |
@@ -100,15 +109,22 @@ Each folder contains an actor and its configuration, but no critics and no targe
 be evaluated (`sparl evaluate`), played (`sparl play`), exported (`sparl export`) and used with
 `--warm-start`. `python results/zoo.py` writes all cards but that of SET-TD3-95_HalfCheetah-v5.
 
-| agent | training steps | actor's connections | return over 100 episodes |
+| agent | training steps | actor's connections | {return_over} |
 |---|---|---|---|
 {rows}
+{omitted}
 With another instruction set or build, sums are computed in another order, and the returns of
 HalfCheetah agents differ by some tens.
 """
 
 if __name__ == "__main__":
-    for each in chosen():
+    agents, without = chosen()
+    for each in agents:
         write(*each)
     rows = [row(folder) for folder in sorted((RESULTS / "agents").glob("*/"))]
-    (RESULTS / "agents" / "README.md").write_text(OVERVIEW.format(rows="".join(rows)))
+    omitted = f"Runs without archived agents: {', '.join(without)}.\n" if without else ""
+    (RESULTS / "agents" / "README.md").write_text(
+        OVERVIEW.format(
+            rows="".join(rows), omitted=omitted, return_over=RETURN.format(episodes=100)
+        )
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
@@ -88,6 +89,27 @@ def test_v3_has_the_observations_and_rewards_of_v4(task: str, n_obs: int) -> Non
         assert step.reward == pytest.approx(float(reward))
         assert step.terminated == terminated
         ours = step.observation
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [("Hopper", "3.6 %"), ("Walker2d", "4.3 %"), ("Ant", "3.7 %"), ("Humanoid", "6.2 %")],
+)
+def test_notes_say_how_much_heavier_the_bodies_are_than_in_old_versions(
+    task: str, said: str
+) -> None:
+    env = Environment(f"{task}-v3")
+    model = env.gym.unwrapped.model
+    radius, half = model.geom_size[:, 0], model.geom_size[:, 1]
+    capsule = model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE
+    ends = 4 / 3 * np.pi * radius**3
+    middle = np.where(capsule, 2 * np.pi * radius**2 * half, 0)
+    of_bodies = model.geom_bodyid > 0  # without the floor
+    exact = (ends + middle)[of_bodies].sum()
+    # Old versions extended the cylinder by half the radius on both sides.
+    old = (np.where(capsule, np.pi * radius**3, ends) + middle)[of_bodies].sum()
+    assert f"{exact / old - 1:.1%}" == said.replace(" ", "")
+    assert f"the bodies are {said} heavier" in env.notes[0]
 
 
 @pytest.mark.parametrize("task", ["Ant", "Humanoid"])

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import verdicts
 from run_folders import write_run
+from sparl.configuration import Config
 from sparl.report.runs import Collection, collect
 from sparl.report.statistics import Interval
+from sparl.training.run_folder import RUN, RunFolder
 
 RESULTS = Path(__file__).parents[1] / "results"
 TASK = "HalfCheetah-v3"
+EVALUATIONS = 200  # of a run as long as those of Sokar et al., without the one at step 0
+AS_GOOD = verdicts.Claim("", "", [(verdicts.DS, verdicts.TD3)], "final return", "≥ 0.97")
+
+
+def write_constant(path: Path, method: str, final: float, task: str = TASK, **fields: Any) -> None:
+    """Write a run with a constant return from the first update on, and 0 at step 0."""
+    write_run(path, method, task, [0.0, *[final] * EVALUATIONS], **fields)
 
 
 def runs_of(folder: Path, returns: dict[str, list[float]], task: str = TASK) -> Collection:
-    """Runs whose return is constant from the first update on, and 0 at step 0."""
+    """Write a run for each method and final return, and collect all runs in the folder."""
     for method, finals in returns.items():
         for seed, final in enumerate(finals):
-            path = folder / task / f"{method}-{seed}"
-            write_run(path, method, task, [0.0, *[final] * 12], seed=seed)
+            write_constant(folder / task / f"{method}-{seed}", method, final, task, seed=seed)
     return collect([folder])
+
+
+def row_of(runs: Collection, *tasks: str, plans: Sequence[Config] = ()) -> list[str]:
+    return verdicts.row(AS_GOOD, AS_GOOD.pairs[0], tasks, verdicts.Archive(runs, plans))
 
 
 @pytest.mark.parametrize(
@@ -34,57 +49,68 @@ def runs_of(folder: Path, returns: dict[str, list[float]], task: str = TASK) -> 
     ],
 )  # fmt: skip
 def test_the_whole_interval_decides(holds_if: str, low: float, high: float, verdict: str) -> None:
-    claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", holds_if)
-    assert claim.verdict(Interval(1.0, low, high)) == verdict
+    assert replace(AS_GOOD, holds_if=holds_if).verdict(Interval(1.0, low, high)) == verdict
 
 
 def test_three_runs_of_each_method_are_needed(tmp_path: Path) -> None:
-    claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", "≥ 0.97")
-    runs = runs_of(tmp_path, {"DS-TD3": [110.0, 110.0, 110.0], "TD3": [100.0, 100.0]})
-    *_, count, paper, ours, verdict = verdicts.row(claim, [TASK], runs)
-    assert (count, ours, verdict) == ("3 and 2", "1.100", "undecided")
-    assert paper == f"{11460 / 11153:.3f}"
-    write_run(tmp_path / "third", "TD3", TASK, [0.0, *[100.0] * 12], seed=2)
-    row = verdicts.row(claim, [TASK], collect([tmp_path]))
-    assert [row[-4], *row[-2:]] == [
-        "3 and 3", "1.100 [1.100, 1.100]", "reproduced",
+    runs = runs_of(tmp_path, {"DS-TD3": [110.0, 110.0, 110.0], "TD3": [90.0, 110.0]})
+    paper = f"{11460 / 11153:.3f}"
+    assert row_of(runs, TASK) == [
+        TASK, "DS-TD3: 110 ± 0 (3)", "TD3: 100 ± 14 (2)", paper, "1.100",
+        "undecided: too few runs are planned",
     ]  # fmt: skip
+    plans = [verdicts.TD3.config(TASK)]
+    plans = [replace(plans[0], steps=1_000_000, seed=seed) for seed in range(4)]
+    assert row_of(runs, TASK, plans=plans)[-1] == "undecided: too few runs"
+    write_constant(tmp_path / "third", "TD3", 100.0, seed=2)
+    full = row_of(collect([tmp_path]), TASK, plans=plans[:3])
+    assert full[-2:] == ["1.100 [1.000, 1.222]", "reproduced"]
+    more_planned = row_of(collect([tmp_path]), TASK, plans=plans)
+    assert more_planned[2] == "TD3: 100 ± 10 (3 of 4)"
+    assert more_planned[-1] == "reproduced (provisional)"
 
 
 def test_ratios_are_averaged_over_the_tasks(tmp_path: Path) -> None:
-    claim = verdicts.Claim(verdicts.DS, verdicts.TD3, "final return", "≥ 0.97")
     runs_of(tmp_path, {"DS-TD3": [80.0, 100.0, 120.0], "TD3": [100.0] * 3})
     runs = runs_of(tmp_path, {"DS-TD3": [3.0] * 3, "TD3": [1.0] * 3}, "Hopper-v3")
-    assert verdicts.row(claim, [TASK], runs)[-1] == "undecided"  # from 0.8 to 1.2
+    assert row_of(runs, TASK)[-1] == "undecided: the claim holds in a part of the interval"
     low, high = 1 + 0.8 / 2 + 0.5, 1 + 1.2 / 2 + 0.5
-    row = verdicts.row(claim, [TASK, "Hopper-v3"], runs)
-    assert (row[1], row[-1]) == ("mean of all", "reproduced")
+    row = row_of(runs, TASK, "Hopper-v3")
+    assert (row[0], row[-1]) == ("mean of all", "reproduced")
     assert row[-2] == f"2.000 [{low:.3f}, {high:.3f}]"
 
 
-def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    for seed in range(3):
-        write_run(tmp_path / f"rlx2-{seed}", "TD3", TASK, [1.0] * 12, settings="rlx2", seed=seed)
-        write_run(tmp_path / f"slow-{seed}", "DS-TD3", TASK, [1.0] * 12, seed=seed, tau=0.01)
-        write_run(
-            tmp_path / f"often-{seed}", "DS-TD3", TASK, [1.0] * 12, seed=seed,
-            rewire_every_updates=200,
-        )  # fmt: skip
+def test_only_runs_with_the_papers_settings_length_and_results_are_compared(
+    tmp_path: Path,
+) -> None:
+    write_constant(tmp_path / "rlx2", "TD3", 1.0, settings="rlx2", horizon_env_steps=3_000_000)
+    write_constant(tmp_path / "slow", "DS-TD3", 1.0, tau=0.01)
+    write_constant(tmp_path / "often", "DS-TD3", 1.0, rewire_every_updates=200)
+    write_run(tmp_path / "short", "DS-TD3", TASK, [1.0] * 13)
+    write_run(tmp_path / "part", "DS-TD3", TASK, [1.0] * 13, horizon_env_steps=1_000_000)
+    write_constant(tmp_path / "old", "DS-TD3", 1.0)
+    folder = RunFolder.open(tmp_path / "old")
+    folder.write_json(RUN, {**folder.run(), "preset": 1})
     runs = collect([tmp_path])
+    assert len(runs.groups) == 6
     assert verdicts.DS.on(TASK, runs) is None
     assert verdicts.TD3.on(TASK, runs) is None
+    assert verdicts.Side("TD3", "rlx2").on(TASK, runs) is None  # not 3M steps
     assert verdicts.with_period(200).on(TASK, runs).config.rewire_every_updates == 200
-    assert verdicts.Side("TD3", "rlx2").on(TASK, runs).config.settings == "rlx2"
+    assert verdicts.far_from_paper(runs) == []
 
 
 def test_steps_to_reach_count_the_whole_run_if_the_return_is_never_reached(tmp_path: Path) -> None:
-    write_run(tmp_path / "dense", "TD3", TASK, [0.0, *[10.0] * 20])
-    write_run(tmp_path / "early", "DS-TD3", TASK, [0.0, *[10.0] * 20], seed=0)
-    write_run(tmp_path / "never", "DS-TD3", TASK, [0.0, *[9.0] * 20], seed=1)
+    write_constant(tmp_path / "dense", "TD3", 10.0)
+    write_constant(tmp_path / "early", "DS-TD3", 10.0, seed=0)
+    write_constant(tmp_path / "never", "DS-TD3", 9.0, seed=1)
     runs = collect([tmp_path])
-    ours, other = verdicts.DS.on(TASK, runs).runs, verdicts.TD3.on(TASK, runs).runs
-    assert verdicts.steps_to_reach(ours[:1], other) == 0.5  # 10 of 20 evaluations
-    assert verdicts.steps_to_reach(ours, other) == 0.75
+    claim = replace(AS_GOOD, quantity="steps", holds_if="≤ 0.6")
+    row = verdicts.row(claim, claim.pairs[0], [TASK], verdicts.Archive(runs, ()))
+    # Ten evaluations reach the goal at evaluation 10 of 200.
+    assert row[1] == "DS-TD3: 0.525 ± 0.672 (2; 1 never)"
+    assert row[2] == "TD3: 0.050 (1)"
+    assert row[4] == "0.525"
 
 
 def test_a_mean_far_from_the_papers_is_listed(tmp_path: Path) -> None:
@@ -93,8 +119,12 @@ def test_a_mean_far_from_the_papers_is_listed(tmp_path: Path) -> None:
     assert found == "Static-TD3 on HalfCheetah-v3: 9,968 in 2 runs; paper: 10,584 ± 307"
 
 
-def test_every_claim_has_a_row_for_the_archived_runs() -> None:
-    lines = verdicts.document(collect([RESULTS / "runs"])).splitlines()
+def test_every_pair_of_a_claim_has_a_row_for_each_task() -> None:
+    lines = verdicts.document(verdicts.archived()).splitlines()
     rows = [line for line in lines if line.startswith("|") and "v3" in line]
-    expected = sum(len(claim.tasks) for claims in verdicts.CLAIMS.values() for claim in claims)
-    assert len(rows) == expected
+    claims = [claim for claims in verdicts.CLAIMS.values() for claim in claims]
+    assert len(rows) == sum(len(claim.pairs) * len(claim.tasks) for claim in claims)
+
+
+def test_the_stored_verdicts_are_those_of_the_archived_runs() -> None:
+    assert (RESULTS / "VERDICTS.md").read_text() == verdicts.document(verdicts.archived())

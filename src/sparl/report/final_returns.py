@@ -36,6 +36,19 @@ def averaged(runs: Sequence[FinishedRun], last: int) -> int:
     return min(last, *(run.trained_returns.size for run in runs))
 
 
+def reaching(group: Group, goal: float, window: int) -> list[int | None]:
+    """Return the step at which each run reaches a return; None if it never does.
+
+    See `statistics.steps_to_reach`. Evaluations before the first update are ignored.
+    """
+    found = []
+    for run in group.runs:
+        trained = run.updates > 0
+        steps = run.env_steps[trained].astype(int).tolist()
+        found.append(stat.steps_to_reach(steps, run.returns[trained], goal, window))
+    return found
+
+
 def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
     """Return, for each method, pairs of a group and the dense group with which it is compared.
 

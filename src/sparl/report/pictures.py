@@ -22,6 +22,8 @@ _SHADES = {
     "interval": "the 95 % bootstrap interval of the mean",
     "std": "one standard deviation over the runs on either side, as in Sokar et al.",
 }
+# Number of curves in a figure above which variants of methods get figures of their own.
+MOST_CURVES = 6
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Return against computation",
-            "CPU time covers all threads and the child processes that have ended, and is shown for "
-            "methods all of whose runs recorded it. Wall-clock time includes the time during which "
-            "other processes used the machine.",
+            "CPU time covers all threads and the child processes that have ended. CPU time and "
+            "wall-clock time are means over the runs that recorded their CPU time. Wall-clock time "
+            "includes the time during which other processes used the machine; if no run of a "
+            "method recorded its CPU time, it is the mean over all of its runs.",
             list(against_computation(runs, shade)),
         ),
         Section(
@@ -91,10 +94,9 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
 
 
 def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Yield figures of the mean return against environment steps, one per environment."""
-    for env in runs.environments:
-        groups = runs.of_environment(env)
-        yield from _curves(groups, "learning", STEPS, lambda group: group.env_steps, shade)
+    """Yield figures of the mean return against environment steps, for each panel."""
+    for panel in panels(runs):
+        yield from _curves(panel, "learning", STEPS, lambda group: group.env_steps, shade)
 
 
 def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
@@ -105,47 +107,92 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
         return None if each is None else each * group.stacked("updates").mean(axis=0)
 
     def cpu(group: Group) -> Float64Array | None:
-        return _minutes(group, "cpu_seconds") if group.has_cpu_seconds else None
+        return _minutes(group, "cpu_seconds") if group.timed else None
 
     def wall(group: Group) -> Float64Array:
         return _minutes(group, "seconds")
 
-    by_environment = [runs.of_environment(env) for env in runs.environments]
-    for groups in by_environment:
+    for panel in panels(runs):
         label = "FLOPs of the updates (a multiply-add counts as two)"
-        yield from _curves(groups, "flops", label, flops, shade, ", FLOPs")
-    for groups in by_environment:
-        yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade, ", CPU time")
-    for groups in by_environment:
-        label = f"minutes of wall-clock time{_load(groups)}"
-        yield from _curves(groups, "time", label, wall, shade, ", wall-clock time")
+        yield from _curves(panel, "flops", label, flops, shade, ", FLOPs")
+    for panel in panels(runs):
+        yield from _curves(panel, "cpu", "minutes of CPU time", cpu, shade, ", CPU time")
+    for panel in panels(runs):
+        label = f"minutes of wall-clock time{_load(panel.groups)}"
+        yield from _curves(panel, "time", label, wall, shade, ", wall-clock time")
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
-    """Return a clock's readings at the evaluations, averaged over the runs, float [K] [minutes]."""
-    return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
+    """Return a clock's readings at the evaluations, float [K] [minutes].
+
+    They are averaged over the runs that recorded their CPU time, or over all if none did.
+    """
+    return np.asarray(group.stacked(clock, group.timed).mean(axis=0) / 60, np.float64)
 
 
 def _load(groups: Sequence[Group]) -> str:
     """Return a remark about the machine's load, for the label of a wall-clock axis."""
-    loaded = [run.under_load for group in groups for run in group.runs]
+    loaded = [run.under_load for group in groups for run in group.timed]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", partly measured under load"
-    known = all(group.has_cpu_seconds for group in groups)
-    return "" if known else ", machine load not recorded"
+    return "" if all(group.timed for group in groups) else ", machine load not recorded"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Groups in the same environment whose curves are in one figure.
+
+    Attributes:
+        groups: the groups.
+        name: the end of the figure's name.
+        title: the environment, and what the figure compares if there are several for it.
+    """
+
+    groups: list[Group]
+    name: str
+    title: str
+
+
+def panels(runs: Collection) -> Iterator[Panel]:
+    """Yield one panel per environment, or several if it has more than MOST_CURVES groups.
+
+    In that case, the first panel contains the methods as their presets define them. For each set of
+    fields that was varied, another panel compares a method's variants with the method and with the
+    dense agent.
+    """
+    for env in runs.environments:
+        groups = runs.of_environment(env)
+        plain = [group for group in groups if not runs.varied(group)]
+        if len(groups) <= MOST_CURVES or not plain:
+            yield Panel(groups, env, env)
+            continue
+        yield Panel(plain, env, env)
+        variants: dict[tuple[str, str, tuple[str, ...]], list[Group]] = {}
+        for group in groups:
+            if fields := tuple(runs.varied(group)):
+                key = group.config.method, group.config.settings, fields
+                variants.setdefault(key, []).append(group)
+        for (method, settings, fields), of_method in variants.items():
+            compared = [
+                group for group in plain
+                if group.config.settings == settings
+                and (group.config.method == method or group is runs.dense(of_method[0]))
+            ]  # fmt: skip
+            what = f"{method}, {', '.join(fields)}"
+            yield Panel([*compared, *of_method], f"{env}-{what}", f"{env}: {what}")
 
 
 def _curves(
-    groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
-    shade: Shade, after_env: str = "",
+    panel: Panel, name: str, x_label: str, x: Callable[[Group], Float64Array | None],
+    shade: Shade, after_title: str = "",
 ) -> Iterator[Figure]:  # fmt: skip
     """Yield a figure of the groups' mean returns against the coordinates that `x` returns.
 
-    All groups must have the same environment. Groups for which `x` returns None are omitted. The
-    title is the environment's id, followed by `after_env`.
+    Groups for which `x` returns None are omitted. The title is the panel's, followed by
+    `after_title`.
     """
     series = []
-    for group in groups:
+    for group in panel.groups:
         along = x(group)
         if along is None:
             continue
@@ -154,8 +201,8 @@ def _curves(
         low, high = _band(curves, shade) if len(curves) > 1 else (None, None)
         series.append(Series(group.label, along, mean, low, high))
     if series:
-        env = groups[0].env
-        yield LineChart(f"{name}-{env}", f"{env}{after_env}", x_label, "return", series)
+        title = f"{panel.title}{after_title}"
+        yield LineChart(f"{name}-{panel.name}", title, x_label, "return", series)
 
 
 def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Array]:

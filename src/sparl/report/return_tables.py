@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
-from sparl.report.final_returns import averaged, final, final_as_in_paper, normalized, scores
+from sparl.report.final_returns import (
+    averaged,
+    final,
+    final_as_in_paper,
+    normalized,
+    reaching,
+    scores,
+)
 from sparl.report.papers import PAPER_STEPS, Printed, printed
 from sparl.report.runs import Collection, differences
 from sparl.report.table import NONE, Row, Table, if_fewer, number
@@ -20,7 +27,6 @@ def returns(runs: Collection) -> Table:
     rows = []
     for group in runs.groups:
         config, curves = group.config, group.stacked("returns")
-        trained = (group.stacked("updates") > 0).all(axis=0)
         mean, std = stat.mean_and_std(final(group))
         mean_30, std_30 = stat.mean_and_std(final(group, 30))
         middle = stat.stratified_bootstrap(
@@ -28,17 +34,14 @@ def returns(runs: Collection) -> Table:
         )
         dense = runs.dense(group)
         is_dense = dense is group
-        percent, reached = None, None
+        percent, reached = None, []
+        if dense:
+            reached = reaching(group, float(final(dense).mean()), averaged(dense.runs, 10))
         if dense and not is_dense:
             percent = stat.percent_of(
                 float(final_as_in_paper(group).mean()), float(final_as_in_paper(dense).mean())
             )
-            reached = stat.steps_to_reach(
-                group.env_steps[trained].astype(int).tolist(),
-                curves.mean(axis=0)[trained],
-                float(final(dense).mean()),
-                averaged(dense.runs, 10),
-            )
+        areas = [stat.learning_curve_area(curve) for curve in curves]
         plain = not set(differences(config)) - {"hard_target_every"}
         paper = printed(config) if plain else Printed()
         rows.append(
@@ -52,10 +55,11 @@ def returns(runs: Collection) -> Table:
                 "mean_last_30": mean_30, "std_last_30": std_30,
                 "evaluations_of_last_30": averaged(group.runs, 30),
                 "iqm": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
-                "area": float(np.mean([stat.learning_curve_area(c) for c in curves])),
+                "area": stat.mean_and_std(areas)[0], "std_area": stat.mean_and_std(areas)[1],
                 "percent_of_dense": percent,
-                "dense_measured": dense is not None and not is_dense,
-                "steps_to_dense_final": reached,
+                "dense_measured": dense is not None,
+                "steps_to_dense_final": _mean_steps(reached, int(group.env_steps[-1])),
+                "runs_that_never_reach_dense": reached.count(None),
                 "paper_mean": paper.mean, "paper_std": paper.std, "paper_area": paper.area,
                 "paper_percent_of_dense": paper.percent,
             }
@@ -67,10 +71,12 @@ def returns(runs: Collection) -> Table:
         "the last 10 with its 95 % stratified bootstrap interval, for two or more runs. Area: sum "
         "of the evaluations / 1e6. % of dense: final return in percent of the dense agent's under "
         "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
-        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of the last 10 "
-        "evaluations of all runs is at least the mean of the dense agent's last 10, and its "
-        "percentage of the run's steps. The papers' figures are for the -v3 task; the number of "
-        "steps is given if it differs from that of the runs here."
+        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of a run's last "
+        "10 evaluations is at least the mean of the dense agent's last 10, averaged over the runs, "
+        "and its percentage of the run's steps; runs that never reach it count with all of their "
+        "steps, and their number is given. The dense agent, too, reaches its own mean before its "
+        "last step, because returns vary between evaluations. The papers' figures are for the -v3 "
+        "task; the number of steps is given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 
@@ -102,10 +108,23 @@ def _interval(row: Row) -> str:
 def _reached(row: Row) -> str:
     if not row["dense_measured"]:
         return NONE
-    steps = row["steps_to_dense_final"]
-    if steps is None:
+    steps, never = row["steps_to_dense_final"], row["runs_that_never_reach_dense"]
+    if never == row["runs"]:
         return "never"
-    return f"{_millions(steps)} ({steps / row['env_steps']:.0%})"
+    text = f"{_millions(round(steps))} ({steps / row['env_steps']:.0%})"
+    return text + f", {never} of {row['runs']} never" * bool(never)
+
+
+def _area(row: Row) -> str:
+    text = f"{row['area']:.3f}"
+    return text if math.isnan(row["std_area"]) else f"{text} ± {row['std_area']:.3f}"
+
+
+def _mean_steps(reached: Sequence[int | None], env_steps: int) -> float | None:
+    """Return the mean number of steps; a run that never reaches the goal counts with all steps."""
+    if not reached:
+        return None
+    return float(np.mean([env_steps if steps is None else steps for steps in reached]))
 
 
 _RETURNS: list[tuple[str, Callable[[Row], str]]] = [
@@ -117,7 +136,7 @@ _RETURNS: list[tuple[str, Callable[[Row], str]]] = [
     ("paper", lambda r: _of_paper(r, _spread(r["paper_mean"], r["paper_std"]))),
     ("last 30", lambda r: _last(r, 30)),
     ("IQM [95 %]", _interval),
-    ("area", lambda r: number(r["area"], ".3f")),
+    ("area", _area),
     ("paper", lambda r: _of_paper(r, number(r["paper_area"], ".3f"))),
     ("% of dense", lambda r: number(r["percent_of_dense"], ".1f")),
     ("paper", lambda r: _of_paper(r, number(r["paper_percent_of_dense"], ".1f"))),

@@ -22,10 +22,10 @@ def costs(runs: Collection) -> Table:
         if cost is None:
             continue
         flops = {name: f or {} for name, f in cost["flops"].items()}
-        steps = [run.env_steps[-1] for run in group.runs]
-        wall = [run.seconds[-1] for run in group.runs]
-        cpu = [run.cpu_seconds[-1] for run in group.runs if run.cpu_seconds is not None]
-        known = len(cpu) == len(wall)
+        timed = group.timed or group.runs
+        steps = [run.env_steps[-1] for run in timed]
+        wall = [run.seconds[-1] for run in timed]
+        cpu = [run.cpu_seconds[-1] for run in timed if run.cpu_seconds is not None]
         records = [run.about for run in group.runs]
         memory = [about["peak_memory_bytes"] for about in records if "peak_memory_bytes" in about]
         threads = {about.get("machine", {}).get("threads") for about in records}
@@ -39,11 +39,12 @@ def costs(runs: Collection) -> Table:
                 "counted_flops": flops["counted"]["sparse"],
                 "counted_flops_ratio": flops["counted"]["ratio"],
                 "action_flops_ratio": cost["inference_flops_ratio"],
-                "cpu_seconds": float(np.mean(cpu)) if known else None,
-                "env_steps_per_cpu_second": _speed(steps, cpu) if known else None,
+                "runs": len(group.runs), "timed_runs": len(cpu),
+                "cpu_seconds": float(np.mean(cpu)) if cpu else None,
+                "env_steps_per_cpu_second": _speed(steps, cpu) if cpu else None,
                 "wall_seconds": float(np.mean(wall)),
                 "env_steps_per_wall_second": _speed(steps, wall),
-                "under_load": any(run.under_load for run in group.runs) if known else None,
+                "under_load": any(run.under_load for run in timed) if cpu else None,
                 "threads": ", ".join(str(t) for t in sorted(t for t in threads if t)),
                 "peak_memory_megabytes": float(np.mean(memory)) / 1e6 if memory else None,
             }
@@ -59,9 +60,9 @@ def costs(runs: Collection) -> Table:
         ("FLOPs, counted", lambda r: f"{r['counted_flops']:.3g}"),
         ("of dense", lambda r: f"{r['counted_flops_ratio']:.1%}"),
         ("per action", lambda r: f"{r['action_flops_ratio']:.1%}"),
-        ("CPU time", lambda r: _time(r["cpu_seconds"])),
+        ("CPU time", _cpu_time),
         ("steps / CPU s", lambda r: number(r["env_steps_per_cpu_second"], ",.0f")),
-        ("wall time", lambda r: _time(r["wall_seconds"]) + " (under load)" * bool(r["under_load"])),
+        ("wall time", _wall_time),
         ("threads", lambda r: r["threads"] or NONE),
         ("peak MB", lambda r: number(r["peak_memory_megabytes"], ".0f")),
     ]  # fmt: skip
@@ -73,9 +74,11 @@ def costs(runs: Collection) -> Table:
         "the actor, and policy delay d. FLOPs, counted: every multiply-add of an update counts as "
         "two operations. Per action: FLOPs of computing an action, of dense. CPU time (of all "
         "threads and of child processes that have ended), wall time and the process's peak memory "
-        "were measured and include evaluations; they are means over the runs. Under load: in at "
-        "least one run, wall time exceeds CPU time by more than 20 %, usually because other "
-        "processes used the machine. The load is unknown if CPU time was not recorded."
+        "were measured and include evaluations. Times are means over the runs that recorded their "
+        "CPU time, whose number is given if it is not that of all runs; peak memory is the mean "
+        "over all runs that recorded it. Under load: in at least one of these runs, wall time "
+        "exceeds CPU time by more than 20 %, usually because other processes used the machine. "
+        "Load unknown: no run recorded its CPU time."
     )
     return Table("costs", "Costs", note, columns, rows)
 
@@ -87,7 +90,7 @@ def origins(runs: Collection) -> Table:
             "environment": group.env, "method": group.label, "seed": run.config.seed,
             "final_return": stat.final_return(run.trained_returns),
             "evaluations_of_final_return": averaged([run], 10),
-            "folder": run.path.name,
+            "folder": "/".join(run.path.parts[-2:]),
             "times_resumed": len(run.about.get("continued", [])),
             "bit_exact": run.about.get("bit_exact"),
             "commit": run.about.get("versions", {}).get("commit") or None,
@@ -115,6 +118,17 @@ def origins(runs: Collection) -> Table:
         ("folder", lambda r: str(r["folder"])),
     ]
     return Table("runs", "Runs", "All runs in the tables and figures above.", columns, rows)
+
+
+def _cpu_time(row: Row) -> str:
+    text = _time(row["cpu_seconds"])
+    timed, runs = row["timed_runs"], row["runs"]
+    return f"{text} ({timed} of {runs} runs)" if 0 < timed < runs else text
+
+
+def _wall_time(row: Row) -> str:
+    loads = {None: " (load unknown)", True: " (under load)", False: ""}
+    return _time(row["wall_seconds"]) + loads[row["under_load"]]
 
 
 def _resumed(row: Row) -> str:

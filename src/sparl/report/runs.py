@@ -66,13 +66,18 @@ class Group:
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
     @property
-    def has_cpu_seconds(self) -> bool:
-        """Whether all runs recorded their CPU time."""
-        return all(run.cpu_seconds is not None for run in self.runs)
+    def timed(self) -> list[FinishedRun]:
+        """The runs that recorded their CPU time."""
+        return [run for run in self.runs if run.cpu_seconds is not None]
 
-    def stacked(self, name: str) -> Float64Array:
-        """Stack the returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
-        return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
+    def stacked(self, name: str, runs: Sequence[FinishedRun] = ()) -> Float64Array:
+        """Stack the returns, updates, seconds or cpu_seconds of runs, float [runs, K].
+
+        Args:
+            name: one of these four names.
+            runs: some of the group's runs; empty means all.
+        """
+        return np.stack([getattr(run, name)[: self.env_steps.size] for run in runs or self.runs])
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
@@ -118,6 +123,10 @@ class Collection:
         """Return the groups of one environment."""
         return [group for group in self.groups if group.env == env]
 
+    def varied(self, group: Group) -> list[str]:
+        """Return the fields in which a group differs from its preset, without those in `common`."""
+        return [n for n in differences(group.config) if n not in self.common[group.env]]
+
     def dense(self, group: Group) -> Group | None:
         """Return the dense group with which a group is compared, or None.
 
@@ -131,7 +140,7 @@ class Collection:
                 config.method == wanted.agent
                 and config.settings == wanted.settings
                 and config.end == wanted.end
-                and self.common[group.env].issuperset(differences(config))
+                and not self.varied(other)
             ):
                 return other
         return None

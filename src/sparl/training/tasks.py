@@ -22,9 +22,18 @@ from sparl.user_modules import WITHOUT_ID, is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
 # The papers' -v3 ids need the retired mujoco-py, so they are mapped to the -v4 tasks, which have
-# the same models and rewards.
+# the same observations, rewards and terminations, and bodies of the same shapes.
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
+}
+# MuJoCo 2.1.2 made the masses of capsules exact; before, they were those of cylinders that are too
+# small. The model of HalfCheetah sets the total mass.
+_MASSES = {
+    "HalfCheetah-v3": "have the same total mass, but their masses differ by -2 to 4 %",
+    **{
+        f"{task}-v3": f"are {percent} % heavier"
+        for task, percent in (("Hopper", 3.6), ("Walker2d", 4.3), ("Ant", 3.7), ("Humanoid", 6.2))
+    },
 }
 # Number of contact forces at the end of Ant-v3's and Humanoid-v3's observations, which presumably
 # were zero under MuJoCo 2.0.
@@ -215,8 +224,9 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
     simulator = version("mujoco") if mujoco is None else mujoco
     notes = [
         f"{env_id} uses Gymnasium's {_V3[env_id]} and MuJoCo {simulator}, with the observations, "
-        "rewards, terminations and model of -v3; RLx2 used MuJoCo 2.0.0, and DS does not state a "
-        "version"
+        "rewards, terminations and shapes of -v3; RLx2 used MuJoCo 2.0.0, and DS does not state a "
+        "version; since MuJoCo 2.1.2, which changed the masses of capsules, the bodies "
+        f"{_MASSES[env_id]}"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
