@@ -314,27 +314,24 @@ def row(claim: Claim, pair: tuple[Side, Side], tasks: Sequence[str], of: Archive
         verdict = "undecided: too few runs are planned"
     if LEAST_RUNS > min(runs) >= 1:
         value = f"{np.mean([quantity.of(ours.runs, other.runs) for ours, other in groups]):.3f}"
+    ends = [of_paper(claim, pair, tasks), value, verdict]
     if len(tasks) > 1:
-        return ["mean of all", *(side.label for side in pair), of_paper(claim, pair, tasks), value,
-                verdict]  # fmt: skip
+        return ["mean of all", "", "", *ends]
     cells = [
-        _runs(quantity, side, group, found[0][1], count)
-        for side, group, count in zip(pair, found[0], planned, strict=True)
+        _runs(quantity, group, found[0][1], count)
+        for group, count in zip(found[0], planned, strict=True)
     ]
-    return [tasks[0], *cells, of_paper(claim, pair, tasks), value, verdict]
+    if len(claim.pairs) > 1:
+        cells = [f"{side.label}: {cell}" for side, cell in zip(pair, cells, strict=True)]
+    return [tasks[0], *cells, *ends]
 
 
-HEADINGS = ("task", "method", "compared with", "paper", "ours [95 %]", "verdict")
-
-
-def _runs(
-    quantity: Quantity, side: Side, group: Group | None, other: Group | None, planned: int
-) -> str:
+def _runs(quantity: Quantity, group: Group | None, other: Group | None, planned: int) -> str:
     """Describe the runs of one side: the mean, the standard deviation and the number of runs."""
     count = len(group.runs) if group else 0
     number = f"{count} of {planned}" if count < planned else f"{count}"
     if group is None or other is None:
-        return f"{side.label}: - ({number})"
+        return f"- ({number})"
     mean, std = stat.mean_and_std(quantity.values(group.runs, other.runs))
     text = format(mean, quantity.form)
     if count > 1:
@@ -343,7 +340,7 @@ def _runs(
         goal = float(np.mean([final_return(run) for run in other.runs]))
         never = sum(step_that_reaches(run, goal) is None for run in group.runs)
         number += f"; {never} never" * bool(never)
-    return f"{side.label}: {text} ({number})"
+    return f"{text} ({number})"
 
 
 def of_paper(claim: Claim, pair: tuple[Side, Side], tasks: Sequence[str]) -> str:
@@ -405,11 +402,12 @@ def document(of: Archive) -> str:
 
 def _section(claim: Claim, rows: Sequence[Sequence[str]]) -> str:
     """Return the section of a claim, with its rows as a table."""
-    names = [side.label for side in claim.pairs[0]]
-    if len(claim.pairs) > 1:
-        names = ["*method*", "*compared with*"]
+    names = ["method", "compared with"]
+    if len(claim.pairs) == 1:
+        names = [side.label for side in claim.pairs[0]]
     quantity = QUANTITIES[claim.quantity].text.format(*names)
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+    headings = ["task", *names, "paper", "ours [95 %]", "verdict"]
+    lines = [headings, ["---"] * len(headings), *rows]
     table = "\n".join(f"| {' | '.join(map(in_markdown, cells))} |" for cells in lines)
     return (
         f"### {claim.text}\n\nSource: {claim.source}. Quantity: {quantity}. The claim holds if it "
@@ -420,13 +418,14 @@ def _section(claim: Claim, rows: Sequence[Sequence[str]]) -> str:
 HEAD = """# Verdicts on the papers' claims
 
 Written by `python results/verdicts.py` from the [archived runs](README.md): {counts}.
-[CLAIMS.md](CLAIMS.md) defines the quantities, the intervals and the verdicts. *Method* and
-*compared with* give the mean ± the standard deviation over the runs, and the number of runs, "of"
-the planned number. With fewer than three runs of either method there is no interval, and the claim
-is undecided. A verdict is provisional until all planned runs have finished. With few runs, 95 %
-intervals are too narrow: see [CLAIMS.md](CLAIMS.md#how-reliable-the-intervals-are). *Paper* follows
-from the results that the paper prints. The numbers of connections and FLOPs follow from the
-settings and need no verdicts; the table of [costs](README.md#costs) contains them.
+[CLAIMS.md](CLAIMS.md) defines the quantities, the intervals and the verdicts. The columns of the
+methods give the mean ± the standard deviation over the runs and, in parentheses, the number of
+runs, "of" the planned number if it is larger. With fewer than three runs of either method, there is
+no interval, and the claim is undecided. A verdict is provisional until all planned runs have
+finished. With few runs, 95 % intervals are too narrow: see
+[CLAIMS.md](CLAIMS.md#how-reliable-the-intervals-are). *Paper* follows from the results that the
+paper prints. The numbers of connections and FLOPs follow from the settings and need no verdicts;
+the table of [costs](README.md#costs) contains them.
 """
 FAR = """## Means far from the paper's
 

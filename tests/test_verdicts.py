@@ -56,7 +56,7 @@ def test_three_runs_of_each_method_are_needed(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {"DS-TD3": [110.0, 110.0, 110.0], "TD3": [90.0, 110.0]})
     paper = f"{11460 / 11153:.3f}"
     assert row_of(runs, TASK) == [
-        TASK, "DS-TD3: 110 ± 0 (3)", "TD3: 100 ± 14 (2)", paper, "1.100",
+        TASK, "110 ± 0 (3)", "100 ± 14 (2)", paper, "1.100",
         "undecided: too few runs are planned",
     ]  # fmt: skip
     plans = [verdicts.TD3.config(TASK)]
@@ -66,7 +66,7 @@ def test_three_runs_of_each_method_are_needed(tmp_path: Path) -> None:
     full = row_of(collect([tmp_path]), TASK, plans=plans[:3])
     assert full[-2:] == ["1.100 [1.000, 1.222]", "reproduced"]
     more_planned = row_of(collect([tmp_path]), TASK, plans=plans)
-    assert more_planned[2] == "TD3: 100 ± 10 (3 of 4)"
+    assert more_planned[2] == "100 ± 10 (3 of 4)"
     assert more_planned[-1] == "reproduced (provisional)"
 
 
@@ -108,8 +108,8 @@ def test_steps_to_reach_count_the_whole_run_if_the_return_is_never_reached(tmp_p
     claim = replace(AS_GOOD, quantity="steps", holds_if="≤ 0.6")
     row = verdicts.row(claim, claim.pairs[0], [TASK], verdicts.Archive(runs, ()))
     # Ten evaluations reach the goal at evaluation 10 of 200.
-    assert row[1] == "DS-TD3: 0.525 ± 0.672 (2; 1 never)"
-    assert row[2] == "TD3: 0.050 (1)"
+    assert row[1] == "0.525 ± 0.672 (2; 1 never)"
+    assert row[2] == "0.050 (1)"
     assert row[4] == "0.525"
 
 
