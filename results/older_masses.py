@@ -1,8 +1,8 @@
-"""Evaluate archived agents with the masses of MuJoCo before version 2.1.2.
+"""Evaluate archived agents with the masses of MuJoCo before version 2.1.1.
 
     python results/older_masses.py [RUN...]
 
-Version 2.1.2 made the masses and inertias of capsules exact; older versions used a cylinder that
+Version 2.1.1 made the masses and inertias of capsules exact; older versions used a cylinder that
 consists of the capsule's middle section and half a radius at each end. Each agent plays the same 30
 episodes with the masses of the installed version and with the older ones. Only tasks whose bodies
 consist of one capsule each are supported: Hopper-v3 and Walker2d-v3. The default is their agents in
@@ -29,14 +29,21 @@ from sparl.types import Float64Array
 
 AGENTS = Path(__file__).parent / "agents"
 TASKS = ("Hopper-v3", "Walker2d-v3")
+STEPS = 1000  # length of an episode without a fall
 EPISODES, FIRST_SEED = 30, 1000
 
 
 def use_older_masses(model: Any) -> None:
-    """Replace the masses and inertias of a model whose bodies consist of one capsule each."""
+    """Replace the masses and inertias of a model whose bodies consist of one capsule each.
+
+    Raises:
+        ValueError: if a body does not consist of one capsule.
+    """
     for body in range(1, model.nbody):
-        (geom,) = np.flatnonzero(model.geom_bodyid == body)
-        assert model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CAPSULE
+        geoms = np.flatnonzero(model.geom_bodyid == body)
+        if model.geom_type[geoms].tolist() != [mujoco.mjtGeom.mjGEOM_CAPSULE]:
+            raise ValueError(f"body {body} does not consist of one capsule")
+        (geom,) = geoms
         radius, half = model.geom_size[geom, :2]
         section = np.pi * radius**2
         density = model.body_mass[body] / (section * (2 * half + 4 / 3 * radius))
@@ -77,11 +84,12 @@ def main(runs: Sequence[Path]) -> None:
                 use_older_masses(simulated.model)
                 mujoco.mj_setConst(simulated.model, simulated.data)
             returns, lengths = play(sparl.load(run), environment)
-            whole = returns[lengths == lengths.max()]
+            whole = returns[lengths == STEPS]
+            text = f", with a return of {whole.mean():,.0f}" if whole.size else ""
             print(
                 f"{run.name}, {masses} masses ({simulated.model.body_mass.sum():.2f} kg): return "
-                f"{returns.mean():,.0f}; {whole.size} of {EPISODES} episodes have the full length, "
-                f"with a return of {whole.mean():,.0f}",
+                f"{returns.mean():,.0f}; {whole.size} of {EPISODES} episodes have the full length"
+                + text,
                 flush=True,
             )
 

@@ -2,9 +2,9 @@
 
     python results/zoo.py
 
-The best agent is that of the run with the highest final return. Runs whose settings differ from
-their method's preset or whose length differs from the paper's, and runs that were archived without
-their agent, are omitted.
+The best agent is that of the run with the highest final return. These runs are omitted: runs whose
+settings differ from their method's preset or whose length differs from the paper's, runs of older
+versions of the results, and runs that were archived without their agent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import shutil
 from pathlib import Path
 
 import sparl
+from claims import has_papers_length, is_current
 from sparl.archive.finished_run import FinishedRun
 from sparl.methods import find_method
 from sparl.report.final_returns import final_as_in_paper
 from sparl.report.runs import collect, differences
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, CONFIG
-from verdicts import has_papers_length, is_current
 
 RESULTS = Path(__file__).parent
 RETURN = "return over {episodes} episodes (mean ± standard deviation)"

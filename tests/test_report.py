@@ -22,7 +22,7 @@ from sparl.methods import preset
 from sparl.report.colours import DARK, LIGHT, MARKERS, METHOD_COLOURS
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
 from sparl.report.inputs import input_names
-from sparl.report.pictures import MOST_CURVES, Shade, all_sections
+from sparl.report.pictures import MOST_CURVES, Shade, all_sections, panels
 from sparl.report.return_tables import returns, together
 from sparl.report.run_tables import costs, origins
 from sparl.report.runs import collect, label
@@ -348,6 +348,31 @@ def test_times_are_means_over_the_runs_that_recorded_their_cpu_time(tmp_path: Pa
     assert series.x[-1] == pytest.approx(0.9 * 401 / 60)
 
 
+def test_a_dense_run_with_increasing_returns_reaches_its_own_mean(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        curve = np.sort(rng.uniform(0, 3000, 41))
+        path = write_run(tmp_path / str(seed), "TD3", ENV, [0.0, *curve])
+        (row,) = returns(collect([path])).rows
+        assert row["runs_that_never_reach_dense"] == 0
+        assert row["steps_to_dense_final"] == 41 * 5000
+
+
+def test_variants_of_one_method_under_two_settings_have_figures_with_different_names(
+    tmp_path: Path,
+) -> None:
+    for settings in ("ds", "rlx2"):
+        for period in (None, 500, 2000, 3000):
+            changed = {} if period is None else {"rewire_every_updates": period}
+            path = tmp_path / f"{settings}-{period}"
+            write_run(path, "SET-TD3", ENV, rising(1.0), settings=settings, **changed)
+    names = [panel.name for panel in panels(collect([tmp_path]))]
+    assert names == [
+        ENV, f"{ENV}-SET-TD3, rewire_every_updates",
+        f"{ENV}-SET-TD3, settings ds, rewire_every_updates",
+    ]  # fmt: skip
+
+
 def test_variants_have_their_own_figures_if_there_are_many_curves(tmp_path: Path) -> None:
     for name in ("TD3", "Static-TD3", "DS-TD3", "SET-TD3"):
         write_run(tmp_path / name, name, ENV, rising(1.0))
@@ -381,10 +406,11 @@ def test_variants_have_their_own_figures_if_there_are_many_curves(tmp_path: Path
         ((1.0, 1.0), "minutes of wall-clock time"),
         ((1.0, 0.5), "minutes of wall-clock time, partly measured under load"),
         ((0.5, 0.5), "minutes of wall-clock time, measured under load"),
+        ((0.5, None), "minutes of wall-clock time, partly measured under load"),
     ],
 )
 def test_figures_over_time_label_cpu_time_and_wall_time(
-    cpu: tuple[float, float], said: str, tmp_path: Path
+    cpu: tuple[float, float | None], said: str, tmp_path: Path
 ) -> None:
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
     found = figures_of(tmp_path)
@@ -395,7 +421,7 @@ def test_figures_over_time_label_cpu_time_and_wall_time(
         write_run(tmp_path / "new" / method, method, ENV, rising(1.0), cpu=share)
     figure = figures_of(tmp_path)[f"cpu-{ENV}"]
     assert figure.x_label == "minutes of CPU time"
-    assert [series.method for series in figure.series] == ["TD3", "DS-TD3"]
+    assert [series.method for series in figure.series] == ["TD3", "DS-TD3"][: 2 - cpu.count(None)]
     assert figures_of(tmp_path / "new")[f"time-{ENV}"].x_label == said
 
 

@@ -36,13 +36,18 @@ def averaged(runs: Sequence[FinishedRun], last: int) -> int:
     return min(last, *(run.trained_returns.size for run in runs))
 
 
-def reaching(group: Group, goal: float, window: int) -> list[int | None]:
-    """Return the step at which each run reaches a return; None if it never does.
+def reaching(runs: Sequence[FinishedRun], goal: float, window: int) -> list[int | None]:
+    """Return the environment step at which each run reaches a return; None if it never does.
 
     See `statistics.steps_to_reach`. Evaluations before the first update are ignored.
+
+    Args:
+        runs: the runs.
+        goal: the return to reach.
+        window: number of evaluations that are averaged.
     """
     found = []
-    for run in group.runs:
+    for run in runs:
         trained = run.updates > 0
         steps = run.env_steps[trained].astype(int).tolist()
         found.append(stat.steps_to_reach(steps, run.returns[trained], goal, window))

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from sparl.methods import preset
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
 from sparl.report.figures import STEPS, Figure, LineChart, Series
@@ -132,7 +133,7 @@ def _minutes(group: Group, clock: str) -> Float64Array:
 
 def _load(groups: Sequence[Group]) -> str:
     """Return a remark about the machine's load, for the label of a wall-clock axis."""
-    loaded = [run.under_load for group in groups for run in group.timed]
+    loaded = [run.under_load for group in groups for run in group.timed or group.runs]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", partly measured under load"
     return "" if all(group.timed for group in groups) else ", machine load not recorded"
@@ -154,11 +155,11 @@ class Panel:
 
 
 def panels(runs: Collection) -> Iterator[Panel]:
-    """Yield one panel per environment, or several if it has more than MOST_CURVES groups.
+    """Yield one panel per environment, or several if it has many groups, some of them variants.
 
-    In that case, the first panel contains the methods as their presets define them. For each set of
-    fields that was varied, another panel compares a method's variants with the method and with the
-    dense agent.
+    If there are more than MOST_CURVES groups, the first panel contains the methods as their presets
+    define them. For each set of fields that was varied, another panel compares a method's variants
+    with the method and with the dense agent.
     """
     for env in runs.environments:
         groups = runs.of_environment(env)
@@ -178,7 +179,8 @@ def panels(runs: Collection) -> Iterator[Panel]:
                 if group.config.settings == settings
                 and (group.config.method == method or group is runs.dense(of_method[0]))
             ]  # fmt: skip
-            what = f"{method}, {', '.join(fields)}"
+            usual = settings == preset(method, env).settings
+            what = ", ".join([method, *([] if usual else [f"settings {settings}"]), *fields])
             yield Panel([*compared, *of_method], f"{env}-{what}", f"{env}: {what}")
 
 

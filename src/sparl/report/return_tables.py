@@ -36,7 +36,7 @@ def returns(runs: Collection) -> Table:
         is_dense = dense is group
         percent, reached = None, []
         if dense:
-            reached = reaching(group, float(final(dense).mean()), averaged(dense.runs, 10))
+            reached = reaching(group.runs, float(final(dense).mean()), averaged(dense.runs, 10))
         if dense and not is_dense:
             percent = stat.percent_of(
                 float(final_as_in_paper(group).mean()), float(final_as_in_paper(dense).mean())
@@ -74,9 +74,9 @@ def returns(runs: Collection) -> Table:
         "the last 30 under RLx2's. Reaches dense: the first step at which the mean of a run's last "
         "10 evaluations is at least the mean of the dense agent's last 10, averaged over the runs, "
         "and its percentage of the run's steps; runs that never reach it count with all of their "
-        "steps, and their number is given. The dense agent, too, reaches its own mean before its "
-        "last step, because returns vary between evaluations. The papers' figures are for the -v3 "
-        "task; the number of steps is given if it differs from that of the runs here."
+        "steps, and their number is given. The dense agent's own value shows when its mean is "
+        "reached merely because returns vary between evaluations. The papers' figures are for the "
+        "-v3 task; the number of steps is given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 

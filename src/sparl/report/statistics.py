@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
@@ -89,12 +90,25 @@ def steps_to_reach(
         The step of the last evaluation in the window; None if the goal is never reached or there
         are fewer than `window` evaluations.
     """
+    reached = np.flatnonzero(moving_means(curve, window) >= goal)
+    return int(env_steps[int(reached[0]) + window - 1]) if reached.size else None
+
+
+def moving_means(curve: ArrayLike, window: int = 10) -> Float64Array:
+    """Return the mean of every `window` evaluations in a row.
+
+    Args:
+        curve: float [K].
+        window: number of evaluations that are averaged.
+
+    Returns:
+        float [K - window + 1], or [0] if there are fewer evaluations. Each mean is computed like
+        `final_return`, so that the last one equals it exactly.
+    """
     x = np.asarray(curve, np.float64)
     if x.size < window:
-        return None
-    sums = np.cumsum(np.concatenate([[0.0], x]))
-    reached = np.flatnonzero((sums[window:] - sums[:-window]) / window >= goal)
-    return int(env_steps[int(reached[0]) + window - 1]) if reached.size else None
+        return np.zeros(0)
+    return np.asarray(sliding_window_view(x, window).mean(axis=1), np.float64)
 
 
 def interquartile_mean(scores: Scores) -> float:

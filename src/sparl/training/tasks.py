@@ -26,7 +26,7 @@ from sparl.wording import name_and_text, text_of
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
-# MuJoCo 2.1.2 made the masses of capsules exact; before, they were those of cylinders that are too
+# MuJoCo 2.1.1 made the masses of capsules exact; before, they were those of cylinders that are too
 # small. The model of HalfCheetah sets the total mass.
 _MASSES = {
     "HalfCheetah-v3": "have the same total mass, but their masses differ by -2 to 4 %",
@@ -225,7 +225,7 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
     notes = [
         f"{env_id} uses Gymnasium's {_V3[env_id]} and MuJoCo {simulator}, with the observations, "
         "rewards, terminations and shapes of -v3; RLx2 used MuJoCo 2.0.0, and DS does not state a "
-        "version; since MuJoCo 2.1.2, which changed the masses of capsules, the bodies "
+        "version; since MuJoCo 2.1.1, which changed the masses of capsules, the bodies "
         f"{_MASSES[env_id]}"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
