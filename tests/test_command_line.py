@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -676,6 +677,9 @@ def test_bad_input_is_rejected_in_one_line(
         ("resume x --threads=some", "--threads is 'some' but must be an integer"),
         ("train --hidden 8 b", "--hidden is '8 b' but must be integers, separated by spaces"),
         ("cost --tau x", "--tau is 'x' but must be a number"),
+        ("info ''", "RUN is '' but must be a path"),
+        ("report '' --out x", "PATH... is '' but must be paths, separated by spaces"),
+        ("report x --out ''", "--out is '' but must be a path"),
         ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),
     ],
@@ -685,7 +689,7 @@ def test_an_invalid_command_line_is_explained_in_one_line(
 ) -> None:
     command = words if words in ("study run", "chip read") else words.split()[0]
     line = f"sparl: {command}: {says} (all options: sparl {command} --help)\n"
-    assert error_line(capsys, 2, *words.split()) == line
+    assert error_line(capsys, 2, *shlex.split(words)) == line
 
 
 @pytest.mark.parametrize(

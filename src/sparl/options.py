@@ -261,6 +261,7 @@ class Option:
             return f"one of {', '.join(map(repr, self.choices))}"
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
+            Path: ("a path", "paths"),
         }.get(self.kind, ("a string", "strings"))  # fmt: skip
         return f"{plural}, separated by spaces" if self.repeated else singular
 
@@ -284,7 +285,11 @@ class Option:
         # count steps, updates, transitions and units.
         short = self.kind is int and self.name in FIELDS
         word = expanded_integer(word) if short else word
-        return user_path(word) if self.kind is Path else self.kind(word)
+        if self.kind is not Path:
+            return self.kind(word)
+        if not word:  # usually an unset shell variable; it would mean the current folder
+            raise ValueError("an empty path")
+        return user_path(word)
 
 
 _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
@@ -335,7 +340,7 @@ class _Parsed:
         for option in options:
             if words:
                 values = words if option.repeated else words[:1]
-                self._convert(option, values, option.metavar)
+                self._convert(option, values, option.metavar.strip("[]"))
                 words = words[len(values) :]
         self.errors += [f"unexpected {word!r}" for word in words]
 
