@@ -111,7 +111,7 @@ def _reached(row: Row) -> str:
     steps, never = row["steps_to_dense_final"], row["runs_that_never_reach_dense"]
     if never == row["runs"]:
         return "never"
-    text = f"{_millions(round(steps))} ({steps / row['env_steps']:.0%})"
+    text = f"{_millions(int(float(f'{steps:.3g}')))} ({steps / row['env_steps']:.0%})"
     return text + f", {never} of {row['runs']} never" * bool(never)
 
 
