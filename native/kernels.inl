@@ -36,6 +36,10 @@ SPARL_INLINE Narrow narrow(Vec v, std::index_sequence<I...>) {
 }
 SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kStep>()); }
 
+// A value in all lanes. Subtracting zero changes no value, so this is a single load; adding zero
+// would turn -0 into +0 and therefore need an addition.
+SPARL_INLINE Vec broadcast(float value) { return value - Vec{}; }
+
 // clang-format off
 #define SPARL_EACH_PATTERN(M) \
   M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
@@ -154,7 +158,7 @@ SPARL_INLINE void multiply_group(uint32_t count, const uint32_t* column, const f
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < kBlockRows; r++)
       if (Pattern >> r & 1) {
-        const Vec w = Vec{} + values[j++];
+        const Vec w = broadcast(values[j++]);
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < T; i++) sum[r][i] += w * xs[i];
         if (Tail) tail[r] += narrow(w) * end;
