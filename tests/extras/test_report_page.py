@@ -193,7 +193,8 @@ def test_twelve_methods_have_different_markers_in_switches_tables_and_figures(
     assert len(set(switches)) == len(switches) == len(VARIANTS)
     assert page.locator("#returns tbody svg").evaluate_all(looks) == switches * 2
     drawn = "tags => tags.map(t => getComputedStyle(t).fill + t.getAttribute('d'))"
-    markers = figure_of(page, "HalfCheetah-v5").locator(".mark-symbol path[opacity='1']")
+    all_drawn(page)
+    markers = page.locator("#learning-curves .mark-symbol path[opacity='1']")
     assert len(set(markers.evaluate_all(drawn))) == len(VARIANTS)
     assert trouble == []
 

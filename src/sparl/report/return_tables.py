@@ -73,8 +73,8 @@ def returns(runs: Collection) -> Table:
         "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
         "the last 30 under RLx2's. Reaches dense: the first step at which the mean of a run's last "
         "10 evaluations is at least the mean of the dense agent's last 10, averaged over the runs, "
-        "and its percentage of the run's steps; runs that never reach it count with all of their "
-        "steps, and their number is given. The dense agent's own value shows when its mean is "
+        "in percent of their steps; runs that never reach it count with all of their steps, and "
+        "their number is given. The dense agent's own value shows when its mean is "
         "reached merely because returns vary between evaluations. The papers' figures are for the "
         "-v3 task; the number of steps is given if it differs from that of the runs here."
     )
@@ -111,7 +111,7 @@ def _reached(row: Row) -> str:
     steps, never = row["steps_to_dense_final"], row["runs_that_never_reach_dense"]
     if never == row["runs"]:
         return "never"
-    text = f"{_millions(int(float(f'{steps:.3g}')))} ({steps / row['env_steps']:.0%})"
+    text = f"{steps / row['env_steps']:.0%}"
     return text + f", {never} of {row['runs']} never" * bool(never)
 
 
