@@ -330,6 +330,7 @@ SPARL_INLINE void dots(const uint32_t* column, const Vec* const* ys, const float
     }
     i = 1;
   }
+#pragma GCC unroll 2 // otherwise GCC loads the vectors that K rows share once for each row
   for (; i < vectors; i++) {
     Vec y[K];
 #pragma GCC unroll 4
