@@ -163,6 +163,17 @@ def test_an_unknown_environment_is_an_error_that_suggests_the_nearest_name() -> 
         Environment("HalfCheeta-v5")
 
 
+def test_a_module_that_an_environment_lacks_is_named() -> None:
+    gymnasium.register("Incomplete-v0", "no_such_module:Env")
+    try:
+        with pytest.raises(
+            UsageError, match="Incomplete-v0 needs the module no_such_module, which is not"
+        ):
+            Environment("Incomplete-v0")
+    finally:
+        del gymnasium.registry["Incomplete-v0"]
+
+
 def test_an_id_without_its_version_is_rejected(toy: str) -> None:
     """Such an id would select another environment in another version of Gymnasium."""
     for env_id, meant in (("Toy", toy), ("HalfCheetah", "HalfCheetah-v5")):

@@ -120,6 +120,11 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
             env: gymnasium.Env[Any, Any] = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"environment {env_id} needs the module {error.name}, which is not installed; "
+                "install the package that contains it"
+            ) from None
         except (gymnasium.error.Error, ImportError) as error:
             raise UnknownEnvironment(*_unknown(env_id, error)) from None
         except KeyboardInterrupt:
