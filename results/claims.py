@@ -152,7 +152,7 @@ CLAIMS = {
             [(with_sparsity(0.8), TD3)], "final return", "< 0.97",
         ),
         Claim(
-            "DS-SAC is as good as dense SAC, or better", "longer version",
+            "DS-SAC is as good as dense SAC with soft target updates, or better", "longer version",
             [(Side("DS-SAC"), Side("SAC"))], "final return", "≥ 0.97",
         ),
     ],

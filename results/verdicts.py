@@ -154,11 +154,11 @@ def document(of: Archive) -> str:
 
 def _section(claim: Claim, rows: Sequence[Sequence[str]]) -> str:
     """Return the section of a claim, with its rows as a table."""
-    names = ["method", "compared with"]
+    headings, names = ["method", "compared with"], ["the method", "the method it is compared with"]
     if len(claim.pairs) == 1:
-        names = [side.label for side in claim.pairs[0]]
+        headings = names = [side.label for side in claim.pairs[0]]
     quantity = QUANTITIES[claim.quantity].text.format(*names)
-    headings = ["task", *names, "paper", "ours [95 %]", "verdict"]
+    headings = ["task", *headings, "paper", "ours [95 %]", "verdict"]
     lines = [headings, ["---"] * len(headings), *rows]
     table = "\n".join(f"| {' | '.join(map(in_markdown, cells))} |" for cells in lines)
     return (
@@ -173,7 +173,8 @@ Written by `python results/verdicts.py` from the [archived runs](README.md). Of 
 {counts}.
 [CLAIMS.md](CLAIMS.md) defines the quantities, the intervals and the verdicts. The columns of the
 methods give the mean ± the standard deviation over the runs and, in parentheses, the number of
-runs, "of" the planned number if it is larger. With fewer than three runs of either method, there is
+runs, "of" the planned number if it is larger; "1 never" means that one run does not reach the
+return, and counts with all of its steps. With fewer than three runs of either method, there is
 no interval, and the claim is undecided. A verdict that is based on an interval is provisional until
 all planned runs have finished. With few runs, 95 % intervals are too narrow: see
 [CLAIMS.md](CLAIMS.md#how-reliable-the-intervals-are). *Paper* follows from the results that the

@@ -192,7 +192,8 @@ def together(runs: Collection) -> Table:
         "settings, or of all evaluations after the first update if there are fewer. P(better than "
         "dense): the probability that the final return of a run is higher than that of a dense "
         "run, averaged over the environments. Confidence intervals resample the runs within each "
-        "environment; they need two or more runs and are too narrow for only a few."
+        "environment and are too narrow for only a few runs. Columns with intervals are shown if a "
+        "method has two or more runs in each environment."
     )
     return Table("together", "All environments together", note, columns, rows)
 
