@@ -49,8 +49,10 @@
 #endif
 #if (SPARL_CHIP_ROWS > 0) && ((SPARL_CHIP_ACTOR_CONNECTIONS_1 > 65535) ||                       \
                               (SPARL_CHIP_ACTOR_CONNECTIONS_2 > 65535) ||                       \
+                              (SPARL_CHIP_ACTOR_CONNECTIONS_3 > 65535) ||                       \
                               (SPARL_CHIP_CRITIC_CONNECTIONS_1 > 65535) ||                      \
-                              (SPARL_CHIP_CRITIC_CONNECTIONS_2 > 65535))
+                              (SPARL_CHIP_CRITIC_CONNECTIONS_2 > 65535) ||                      \
+                              (SPARL_CHIP_CRITIC_CONNECTIONS_3 > 65535))
 #error "sparl_chip: a sparse network may have at most 65,535 connections per layer"
 #endif
 
@@ -2123,6 +2125,9 @@ int sparl_chip_load(sparl_chip *chip, sparl_chip_reader read, void *storage)
             result = SPARL_CHIP_DAMAGED;
         } else if (header[AT_WHAT] == (uint32_t)SPARL_CHIP_AGENT) {
             empty_replay(&chip->replay);
+            if (chip->progress.phase != (uint32_t)PHASE_SOFT) {
+                enter(chip, PHASE_PICK); /* the batch cannot be decoded without the replay */
+            }
         } else {
             /* the whole state has been loaded */
         }

@@ -99,6 +99,14 @@ def test_a_method_shows_its_papers_with_links(
         assert any(line.startswith(f"  {field} = {json.dumps(value)} ") for line in lines), field
 
 
+@pytest.mark.parametrize("command", ["study run", "chip read"])
+def test_a_subcommand_is_described(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(f"help {command}") == 0
+    text = capsys.readouterr().out
+    assert f"usage: sparl {command}" in text
+    assert "\noptions\n" in text
+
+
 def test_an_unknown_method_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert said("methods DS-TD") == 2
     assert "unknown method 'DS-TD'; did you mean DS-TD3" in capsys.readouterr().err

@@ -94,6 +94,8 @@ def test_an_unknown_environment_of_a_run_names_the_command_that_imports_it(
         last = error.splitlines()[-1]
         assert f"sparl --import {named} {command} {run}" in last
         assert last.count("--import") == 1  # one remedy only
+        if command == "export":  # whose format is not optional
+            assert last.endswith(f"{run} {' '.join(options)}") or module == "__main__"
         assert "unknown environment 'Walks-v0'" in error
 
 

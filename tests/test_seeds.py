@@ -89,6 +89,7 @@ def test_a_configuration_file_may_be_used_with_seeds() -> None:
         ("--seeds a", "--seeds is 'a'"),
         ("--seeds", "--seeds needs a value"),
         ("--seeds 0 --gamma 2", "gamma is 2.0"),
+        ("--seeds 0 --progress none", "--progress cannot be used with --seeds"),
     ],
 )
 def test_options_that_contradict_seeds_are_errors(
@@ -98,6 +99,14 @@ def test_options_that_contradict_seeds_are_errors(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_a_field_cannot_be_unset_with_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """TOML has no value for an unset field."""
+    words = ["train", "--method", "DS-TD3", "--env", "Walker2d-v3", "--seeds", "0"]
+    assert main([*words, "--lambda-1", "None"]) == 2
+    assert "lambda_1 cannot be unset with --seeds" in capsys.readouterr().err
     assert not list(Path().iterdir())
 
 

@@ -233,6 +233,14 @@ def test_smallest_moves_the_fraction_rounded_down_dead_links_included(
     assert proposal is None or proposal.dropped_dead == min(moved, connections // 2)
 
 
+@pytest.mark.parametrize("method", [SET, TopologyMethod(drop_smallest, grow_random)])
+def test_weights_that_are_not_finite_are_reported_before_a_rule_reads_them(
+    method: TopologyMethod,
+) -> None:
+    with pytest.raises(FloatingPointError, match="a weight is not finite"):
+        propose(method, row([1.0, np.nan, -2.0], free=5), 0.5, rng())
+
+
 def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_nearest() -> None:
     def drop_random(layer: LayerView, count: int, rng: Generator) -> Indices:
         return rng.choice(layer.pattern.connections, size=count, replace=False)

@@ -98,7 +98,9 @@ def resume(
             tensorboard; or steps, to extend the run.
 
     Returns:
-        The run. Its results are the same as those of an uninterrupted run.
+        The run. Its results are the same as those of an uninterrupted run, unless the environment's
+        state cannot be saved, or the versions or the instruction set have changed; run.json states
+        whether they are.
 
     Raises:
         sparl.errors.SparlError: if an argument is invalid or the run fails; each kind of error has

@@ -121,7 +121,8 @@ def _exit_code_of(args: list[str], debug: bool) -> int:
     except MemoryError:
         if debug:
             raise
-        _print_error("out of memory; reduce --replay-capacity or --hidden")
+        trains = args[:1] in (["train"], ["resume"])
+        _print_error("out of memory" + "; reduce --replay-capacity or --hidden" * trains)
         return 6
     except SystemExit:  # --help of a command
         raise
@@ -197,8 +198,8 @@ def _print_usage() -> None:
 
 
 def _with_help(words: list[str]) -> list[str]:
-    """Insert --help after a command, or after the subcommand of `study`."""
-    at = 2 if words[0] == "study" and len(words) > 1 else 1
+    """Insert --help after a command, or after the subcommand of `study` or `chip`."""
+    at = 2 if words[0] in ("study", "chip") and len(words) > 1 else 1
     return [*words[:at], "--help", *words[at:]]
 
 

@@ -81,10 +81,12 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     Args:
         method: name or alias of the method.
         env: id of the environment.
-        overrides: field values that replace those of the preset.
+        overrides: field values that replace those of the preset. They are not checked; see
+            `check`.
 
     Raises:
         UsageError: if the method or the settings are unknown.
+        TypeError: if a field is unknown.
     """
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)

@@ -277,6 +277,26 @@ def test_a_block_without_replay(chip: Chip) -> None:
     play(chip, 60)
 
 
+@pytest.mark.parametrize("method", ["TD3", "SET-TD3", "DS-TD3"])
+def test_an_update_is_abandoned_if_its_replay_is_not_saved(method: str, tmp_path: Path) -> None:
+    chip = Chip(tmp_path, method=method, **SMALL, REPLAY="SPARL_CHIP_INT8")
+    chip.init(1)
+    play(chip, 40)
+    blocks, phases = [], set()
+    rng = np.random.default_rng(0)
+    for _ in range(4):  # topology updates are due in every fourth update
+        while chip.work(1) == OK:
+            blocks.append(chip.save(what=0))
+            phases.add(int(chip.state["progress"]["phase"]))
+        chip.store([0, 0], 0.0, rng.normal(size=3))
+    assert phases == ({1, 2, 3, 4, 8} if method == "TD3" else set(range(1, 9)))
+    for block in blocks[::7]:
+        assert chip.load(block) == OK
+        assert chip.work() in (WAITING, UPDATED)  # UPDATED: the target updates were completed
+        play(chip, 30)  # which checks the codes
+        assert np.isfinite(chip.state["parameters"]).all()
+
+
 def test_blocks_that_are_not_this_programs(chip: Chip, tmp_path: Path) -> None:
     play(chip, 60)
     block = chip.save()

@@ -135,6 +135,10 @@ def test_an_output_folder_that_cannot_be_written(
     assert main([*words, str(dump / "x")]) == 2
     assert f"{dump / 'x'} cannot be created: Not a directory" in capsys.readouterr().err
     assert main([*words, str(back)]) == 0
+    assert repr(sparl.load(back)).startswith("<TrainedAgent SET-TD3 on Pendulum-v1, update 0 on a ")
+    capsys.readouterr()
+    assert main(["evaluate", str(back), "--episodes", "1"]) == 0
+    assert "agent saved at update 0 on a device" in capsys.readouterr().out
 
 
 def test_own_patterns_of_targets(ds_run: Path, tmp_path: Path) -> None:
@@ -243,9 +247,27 @@ def test_damaged_optimizer(
         (["--env", "Pendulum-v1", "--method", "RigL-TD3"], "TD3, Static-TD3, SET-TD3, DS-TD3"),
         (["--env", "Pendulum-v1", "--hidden", "8"], "two hidden layers"),
         (["--env", "Pendulum-v1", "--capacity", "5"], "at least 100"),
+        (["--env", "Pendulum-v1", "--capacity", "20000000"], "less than 16,777,216"),
+        (["--env", "Pendulum-v1", "--seed", "-1"], "seed is -1"),
+        (["--env", "Pendulum-v1", "--hidden", "0", "8"], "hidden is (0, 8)"),
+        (["--env", "Pendulum-v1", "--sparsity", "nan"], "actor_sparsity is nan"),
+        (
+            [
+                "--env",
+                "Pendulum-v1",
+                "--method",
+                "SET-TD3",
+                "--hidden",
+                "512",
+                "512",
+                "--sparsity",
+                "0.5",
+            ],
+            "at most 65,535 per layer",
+        ),
         ([], "either a RUN or --env"),
     ],
-)
+)  # fmt: skip
 def test_wrong_exports(
     args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

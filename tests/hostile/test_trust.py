@@ -328,7 +328,7 @@ def test_an_export_is_checked_on_saved_observations_without_the_environment(
             assert main(words) == 0
             assert f"checked on {about['rows']:,} observations" in capsys.readouterr().out
     assert main([*commands(run)["export c"], "--int8"]) == 0
-    words = f"sparl --import evil_module export {run}"
+    words = f"sparl --import evil_module export {run} --format c --int8"
     said = capsys.readouterr().out
     assert "return not measured, because evil_module:Evil-v0 is not registered" in said
     assert words in said

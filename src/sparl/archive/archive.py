@@ -146,6 +146,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         AlreadyArchived: if the archive already contains the run.
         UsageError: if the commit is unknown or malformed, or differs from the recorded one, or if
             the archive's folder cannot be created.
+        EnvironmentFault, Diverged, UsageError: if the actor cannot be evaluated.
         ResourceError: if a file cannot be written.
     """
     finished = FinishedRun.read(run)

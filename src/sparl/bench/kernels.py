@@ -29,9 +29,10 @@ def roofline(
 ) -> float:
     """Estimate a lower bound on a kernel's time [us] from its multiply-adds and its loads.
 
-    The activations of a column are loaded once for a block of four rows, in the order of the
-    pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
-    stores are not counted.
+    The activations of a column are loaded once for each group of a block of four rows that contains
+    the column, in the order of the pattern, from whichever cache contains them. Weights, indices,
+    sums over lanes, branches, stores and, for the weight gradient, the rows of dL/dy are not
+    counted.
 
     Args:
         layer: the layer.

@@ -59,7 +59,8 @@ def _steps_per_second(name: str, program: str, env: str, threads: int) -> float:
         check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
     if done.returncode:
-        raise SparlError(f"bench: {name} failed: {done.stderr.strip().splitlines()[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SparlError(f"bench: {name} failed: {lines[-1]}")
     return float(done.stdout.split()[-1])
 
 

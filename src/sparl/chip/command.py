@@ -67,15 +67,16 @@ def read(args: list[str]) -> int:
         raise UsageError(f"chip read: {out} exists; choose a new folder")
     config = _config(like.config(), sizes)
     folder, lengths = RunFolder(out), (sizes.observations, sizes.actions)
+    updates = int(state["updates"])
     try:
-        save_networks(like, folder, config.method, networks, (moments, steps), lengths)
+        save_networks(like, folder, config.method, networks, (moments, steps), lengths, updates)
     except OSError as error:
         raise UsageError(f"chip read: {out} cannot be created: {error.strerror}") from None
     folder.write_config(config)
     PlainConsole().print(
         f"{options.out}: {METHODS[sizes.method]} with observations of length {sizes.observations}, "
         f"actions of length {sizes.actions} and {sizes.hidden_1}-{sizes.hidden_2} hidden units, "
-        f"after {int(state['updates']):,} updates on the device"
+        f"after {updates:,} updates on the device"
     )
     return 0
 

@@ -12,6 +12,8 @@ METHODS = ("TD3", "Static-TD3", "SET-TD3", "DS-TD3")  # SPARL_CHIP_METHOD
 STORAGE = ("float32", "float16", "int8", "bfloat16")  # SPARL_CHIP_REPLAY, SPARL_CHIP_MOMENTS
 NETWORKS = (("actor", 0), ("critics", 0), ("critics", 1))  # role and member, in the chip's order
 LAYERS = 3
+MOST = 1 << 24  # each of the numbers below is smaller
+MOST_CONNECTIONS = 65535  # of a layer of a sparse network, whose rows are stored in 16 bits
 _VALUE_DTYPES = (np.float32, np.uint16, np.int8)
 
 
@@ -89,8 +91,7 @@ class Sizes:
         n = [int(number) for number in numbers]
         actor, critic = (n[5], n[6], n[7]), (n[8], n[9], n[10])
         sizes = cls(n[0], n[1], n[2], n[3], n[4], actor, critic, n[11], n[12], n[13], n[14], n[15])
-        most = 1 << 24
-        if not all(0 < x < most for x in (*n[:4], *actor, *critic, *n[13:16])):
+        if not all(0 < x < MOST for x in (*n[:4], *actor, *critic, *n[13:16])):
             raise ValueError("a size is 0 or too large")
         if sizes.method >= len(METHODS) or sizes.replay > 2 or sizes.moments not in (0, 3):
             raise ValueError("the method or a kind of storage is unknown")

@@ -71,7 +71,7 @@ def evaluate(args: list[str]) -> int:
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         say(f"episode {i}: return {total:,.3f}, {length} steps")
     say(
-        f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}: "
+        f"{method_label(config)} on {config.env}, agent saved at {agent.when}: "
         f"mean return {result.mean:,.3f}, standard deviation {result.std:,.3f}"
     )
     return 0

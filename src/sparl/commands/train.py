@@ -38,6 +38,8 @@ def train(args: list[str]) -> int:
     if errors:
         raise UsageError(joined(errors, "sparl train"))
     if options.seeds and not set(words).intersection(_HELP):
+        if options.progress is not None:
+            raise UsageError("train: --progress cannot be used with --seeds; remove it")
         typed = parse_typed(words, "sparl train", TrainOptions)
         return train_seeds(typed, options.seeds, named(words), quiet=options.quiet)
     config = parse_config(words, "sparl train", TrainOptions)
@@ -48,6 +50,7 @@ def train(args: list[str]) -> int:
 class ResumeOptions:
     """Resume a run from its last checkpoint, with the same results as an uninterrupted run.
 
+    If the results may differ, for example because versions have changed, the reason is printed.
     Settings for which no option is given keep their values.
     """
 

@@ -14,14 +14,14 @@ import numpy as np
 from sparl.architecture import architecture
 from sparl.build import build_agent
 from sparl.chip import sources
-from sparl.chip.sizes import METHODS, STORAGE, Sizes
+from sparl.chip.sizes import METHODS, MOST, MOST_CONNECTIONS, STORAGE, Sizes
 from sparl.chip.state import Arrays, new_state, pack_block
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
 from sparl.export.c_header import comment_text
 from sparl.labels import method_label
-from sparl.methods import preset
+from sparl.methods import check, preset
 from sparl.options import Argument, parse_options
 from sparl.training.agent_file import load_networks
 from sparl.training.durable import user_path
@@ -155,6 +155,7 @@ def _untrained(options: TrainerOptions) -> _Origin:
         learning_rate=1e-3, weight_decay=0.0, batch_size=64, tau=0.02,
         **({} if options.method == "TD3" else sparse),
     )  # fmt: skip
+    check(config)
     with closing(make_environment(config)) as environment:
         scale = environment.action_scale
         built = architecture(config, environment.n_obs, environment.n_act)
@@ -202,8 +203,7 @@ def _of_run(options: TrainerOptions, run: Path) -> _Origin:
             "them at 0"
         )
     about = [
-        f"Agent: {method_label(config)} on {config.env}, seed {config.seed}, saved at step "
-        f"{agent.env_step:,}",
+        f"Agent: {method_label(config)} on {config.env}, seed {config.seed}, saved at {agent.when}",
         f"SHA-256 of its {AGENT}: {agent.manifest['file']['sha256']}",
         f"Adam's moments: {'those of the run' if optimizer else '0'}",
     ]
@@ -224,8 +224,11 @@ def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
             f"export: --format c-trainer needs two hidden layers; the agent has "
             f"{len(config.hidden)}"
         )
-    if options.capacity < 100:
-        raise UsageError(f"export: --capacity is {options.capacity} but must be at least 100")
+    if not 100 <= options.capacity < MOST:
+        raise UsageError(
+            f"export: --capacity is {options.capacity} but must be at least 100 and less than "
+            f"{MOST:,}"
+        )
     counts: dict[str, Any] = {}
     for network in ("actor", "critics"):
         layers = [networks[f"{network}.member0.layer{i}.weight"].size for i in range(3)]
@@ -238,12 +241,19 @@ def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
                 "connections in every layer"
             )
     bias = [networks[f"actor.member0.layer{i}.bias"].size for i in range(3)]
-    return Sizes(
+    sizes = Sizes(
         _observations(networks, len(origin.bounds[0]), bias[0], origin), bias[2], bias[0], bias[1],
         METHODS.index(config.method), counts["actor"], counts["critics"],
         STORAGE.index(options.replay), STORAGE.index(options.moments), options.capacity,
         min(1000, options.capacity // 5), config.batch_size,
     )  # fmt: skip
+    most = max(*sizes.actor, *sizes.critic)
+    if most > MOST_CONNECTIONS and any(place.sparse for place in sizes.places()):
+        raise UsageError(
+            f"export: a layer has {most:,} connections, but --format c-trainer supports at most "
+            f"{MOST_CONNECTIONS:,} per layer in sparse networks"
+        )
+    return sizes
 
 
 def _observations(networks: Arrays, n_act: int, hidden: int, origin: _Origin) -> int:

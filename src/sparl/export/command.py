@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
+from sparl.spellings import split_values
 from sparl.text_table import INDENT
 from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import load_agent, load_observations
@@ -71,7 +73,7 @@ Files = dict[str, bytes]
 
 def export(args: list[str]) -> int:
     """Run `sparl export` with these arguments, and return the exit code."""
-    if FORMAT in args or f"--format={FORMAT}" in args:
+    if ("--format", FORMAT) in pairwise(split_values(args)):
         return export_trainer(args)
     options = parse_options(ExportOptions, args, "sparl export")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", options.name):
@@ -85,7 +87,9 @@ def export(args: list[str]) -> int:
     warn_if_outdated(agent, options.run)
     policy = Policy.of(agent)
     observations = load_observations(agent, options.run)
-    with _known_environment(config, policy, folder, needed=observations is None) as environment:
+    with _known_environment(
+        config, policy, folder, options, needed=observations is None
+    ) as environment:
         return _export(options, folder, agent, policy, observations, environment)
 
 
@@ -110,8 +114,7 @@ def _export(
     config = folder.config()
     say = PlainConsole().print
     origin = (
-        f"{method_label(config)} on {config.env}, seed {config.seed}, agent saved at step "
-        f"{agent.env_step:,}"
+        f"{method_label(config)} on {config.env}, seed {config.seed}, agent saved at {agent.when}"
     )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):
         raise UsageError("export: --int8 and --tanh can be used only with --format c")
@@ -208,7 +211,7 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
 
 @contextmanager
 def _known_environment(
-    config: Config, policy: Policy, folder: RunFolder, *, needed: bool
+    config: Config, policy: Policy, folder: RunFolder, options: ExportOptions, *, needed: bool
 ) -> Iterator[Environment | None]:
     """Create a run's environment, check that it suits the agent, and close it after the block.
 
@@ -216,6 +219,7 @@ def _known_environment(
         config: configuration of the run.
         policy: policy of the run's agent.
         folder: the run's folder.
+        options: the options of the command, which a message repeats.
         needed: whether the environment is required. If false, None is yielded when the environment
             is not registered.
 
@@ -224,7 +228,7 @@ def _known_environment(
             lengths, if the environment cannot be created, or if it is required but not registered.
     """
     try:
-        with environment_importable(folder, "export"):
+        with environment_importable(folder, "export", f"--format {options.format}"):
             try:
                 environment = make_environment(config)
             except UnknownEnvironment:
@@ -256,7 +260,7 @@ def _returns(
         module = folder.environment_module() or "MODULE"
         if module == WITHOUT_ID:
             return f"not measured, because {config.env} has no id"
-        words = command_line(module, "export", folder.path)
+        words = command_line(module, "export", folder.path, "--format c --int8")
         return (
             f"not measured, because {config.env} is not registered; to import its module, use "
             f"{words}"

@@ -164,13 +164,8 @@ class Policy:
 
     @property
     def bounds(self) -> tuple[Array, Array]:
-        """The action's bounds, float32 [n_act] each, rounded inwards."""
-        low, high = self.low.astype(np.float32), self.high.astype(np.float32)
-        infinity = np.float32(np.inf)
-        return (
-            np.where(low < self.low, np.nextafter(low, infinity), low),
-            np.where(high > self.high, np.nextafter(high, -infinity), high),
-        )
+        """The action's bounds, float32 [n_act] each."""
+        return self.low.astype(np.float32), self.high.astype(np.float32)
 
     def quantised(self) -> Policy:
         """Return the policy with every weight quantised to 8 bits."""

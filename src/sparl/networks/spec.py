@@ -116,7 +116,7 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
 
     Raises:
         KeyError, TypeError: if the entry is malformed.
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or the activation is unknown.
     """
     for name in ("connections", "outputs"):
         if type(entry[name]) is not int or not 0 <= entry[name] < 1 << 32:

@@ -50,9 +50,7 @@ def play(args: list[str]) -> int:
     agent = load_agent(options.run)
     warn_if_outdated(agent, options.run)
     episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
-    PlainConsole().print(
-        f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}"
-    )
+    PlainConsole().print(f"{method_label(config)} on {config.env}, agent saved at {agent.when}")
     with environment_importable(folder, "play"):
         if options.video is None:
             _show(config, agent, episodes, seed)

@@ -12,7 +12,7 @@ from sparl.configuration import Config
 from sparl.errors import UsageError
 from sparl.identity import run_id
 from sparl.studies.command import RunOptions, run_study
-from sparl.studies.study import OF_THE_STUDY, read_study
+from sparl.studies.study import OF_THE_STUDY, study_of
 from sparl.training.durable import user_path
 from sparl.training.folder import Folder
 from sparl.training.run_folder import holds_run
@@ -82,6 +82,13 @@ def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
         "seeds": list(dict.fromkeys(seeds)), "fields": fields,
     }  # fmt: skip
     file, files = folder / FILE, Folder(folder)
+    described = replace(study_of(content, file).units[0].config, seed=typed.config.seed)
+    if run_id(described) != run_id(typed.config):
+        unset = [name for name, value in typed.fields.items() if value is None]
+        raise UsageError(
+            f"train: {', '.join(unset)} cannot be unset with --seeds, because a study file cannot "
+            "express this; set a value, or train each seed with --seed"
+        )
     try:
         files.make()
     except OSError as error:
@@ -94,12 +101,6 @@ def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
                 "--run-dir"
             )
     files.write(FILE, toml_bytes(content))
-    written = replace(read_study(file).units[0].config, seed=typed.config.seed)
-    if run_id(written) != run_id(typed.config):
-        raise UsageError(
-            "train: --seeds cannot be used with a --config file that lists fields as unset; set "
-            "these fields on the command line"
-        )
     return file
 
 

@@ -119,7 +119,19 @@ def read_study(path: Path) -> Study:
     Raises:
         UsageError: if the file is invalid, or if it describes more than MOST_RUNS runs.
     """
-    content = load_toml(path, "study")
+    return study_of(load_toml(path, "study"), path)
+
+
+def study_of(content: dict[str, Any], path: Path) -> Study:
+    """Return the study that the content of a file describes.
+
+    Args:
+        content: the content.
+        path: the file, which need not exist yet.
+
+    Raises:
+        UsageError: under the same conditions as read_study.
+    """
     _check_keys(content, path)
     units: dict[str, Unit] = {}
     for fields in _combinations(content, path):

@@ -135,10 +135,12 @@ def propose(
         UsageError: if a rule fails, or its result is not a one-dimensional array of integers, has
             the wrong length, or contains duplicates, invalid indices or positions that are not
             free.
-        FloatingPointError: if a rule finds a value that is not finite.
+        FloatingPointError: if a weight, or a value that a rule reads, is not finite.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")
+    if not np.isfinite(layer.weights).all():
+        raise FloatingPointError("a weight is not finite")
     pattern = layer.pattern
     wanted = pattern.connections if connections is None else connections
     if pattern.connections == wanted == pattern.size:

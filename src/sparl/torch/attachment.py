@@ -144,6 +144,14 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
         raise UsageError(
             "DynamicSparsity: the method static never changes connections; omit schedule"
         )
+    if schedule is not None and not (
+        schedule.first >= 1 and schedule.every >= 0 and schedule.last >= 0
+        and 0 <= schedule.fraction <= 1
+    ):  # fmt: skip
+        raise UsageError(
+            f"DynamicSparsity: the schedule is {schedule}, but first must be at least 1, every and "
+            "last at least 0, and fraction in [0, 1]"
+        )
 
 
 def _check_free(

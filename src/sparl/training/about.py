@@ -109,8 +109,13 @@ def _continuation(folder: RunFolder, config: Config) -> str:
 
 
 @contextmanager
-def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
+def environment_importable(folder: RunFolder, command: str, options: str = "") -> Iterator[None]:
     """Add to an error about an unknown environment how to import that environment.
+
+    Args:
+        folder: the run's folder.
+        command: the command that needs the environment.
+        options: options that the command needs.
 
     Raises:
         DataError: if the block raises UnknownEnvironment.
@@ -120,7 +125,7 @@ def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
     except UnknownEnvironment as error:
         module = folder.environment_module() or "MODULE"
         remedy = "in Python" if module == WITHOUT_ID else "import the module that registers it"
-        words = command_line(module, command, folder.path)
+        words = command_line(module, command, folder.path, options)
         raise DataError(f"{folder.path}: {error.problem}; {remedy}: {words}") from None
 
 

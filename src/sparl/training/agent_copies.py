@@ -9,6 +9,7 @@ from sparl.training.agent_file import NORMALIZER, read_agent
 from sparl.training.optimizer_file import write_moments
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
 from sparl.training.tensors import Arrays, file_entry, pack
+from sparl.training.trained_agent import DEVICE_UPDATES
 
 
 def save_networks(
@@ -18,8 +19,9 @@ def save_networks(
     networks: Arrays,
     optimizer: tuple[Arrays, dict[str, int]],
     sizes: tuple[int, int],
+    updates: int,
 ) -> None:
-    """Write an agent whose networks were trained elsewhere.
+    """Write an agent whose networks were trained on a device.
 
     Args:
         like: run folder of an agent that was trained in the same task; its manifest is used as a
@@ -29,6 +31,7 @@ def save_networks(
         networks: arrays by NETWORK.MEMBER.LAYER.BLOCK, for example actor.member0.layer0.weight.
         optimizer: moments and steps of the optimisers; see load_networks.
         sizes: lengths of an observation and of an action.
+        updates: number of updates on the device.
 
     Raises:
         DataError: if the other agent cannot be read, its observations or actions have other
@@ -54,6 +57,7 @@ def save_networks(
     into.files.make()
     data = pack(networks)
     manifest["method"] = method
+    manifest["env_step"], manifest[DEVICE_UPDATES] = 0, updates
     manifest["hidden_activation"] = "relu"
     manifest["file"] = file_entry(AGENT, data)
     manifest["optimizer"] = write_moments(into, *optimizer)

@@ -6,6 +6,7 @@ import copy
 import re
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -51,7 +52,8 @@ class EnvironmentFactory:
         self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
         self.env_id = _name(made) + WITHOUT_ID
-        made.close()
+        with suppress(Exception):  # no more results are needed
+            made.close()
 
     def __call__(self) -> AnyEnv:
         """Create an environment.

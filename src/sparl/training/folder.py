@@ -108,8 +108,9 @@ class Folder:
                 about = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            raise DataError(f"{self.path / name}: cannot be read ({error.strerror})") from None
+        except (OSError, ValueError) as error:  # ValueError: the path contains a NUL, for example
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{self.path / name}: cannot be read ({reason})") from None
         require(self.path / name, about, wanted)
         return about
 

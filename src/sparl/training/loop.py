@@ -70,8 +70,8 @@ class Training:
         """Train until the last step, or until a signal or a callback requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations recorded
-                so far are kept.
+            SparlError: if training failed, usually EnvironmentFault, Diverged, ResourceError, or
+                UsageError from a custom rule; the evaluations recorded so far are kept.
             Exception, SystemExit: any exception raised by a callback, after the run has been saved.
         """
         try:

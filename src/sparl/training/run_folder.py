@@ -91,6 +91,7 @@ class RunFolder:
             UsageError: if the path is a file, or the folder cannot be written.
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
+            ResourceError: if the configuration cannot be written, for example on a full disk.
         """
         from sparl.training.checkpoint import Checkpoints  # imported late: it loads native code
 

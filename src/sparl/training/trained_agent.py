@@ -19,6 +19,7 @@ from sparl.training.trained_network import TrainedNetwork, networks_html, networ
 from sparl.types import Array
 from sparl.wording import visible
 
+DEVICE_UPDATES = "device_updates"  # key of a manifest: updates on the device that trained the agent
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 
 
@@ -27,7 +28,8 @@ class TrainedAgent:
 
     Attributes:
         manifest: the content of agent.json.
-        env_step: the environment step at which the agent was saved.
+        env_step: the environment step at which the agent was saved; 0 if it was trained on a
+            device, which does not count its steps.
         actor: the policy's network.
         head: converts the outputs of the network to actions.
         normalizer: converts observations to the inputs of the network.
@@ -41,11 +43,9 @@ class TrainedAgent:
     ) -> None:
         self.manifest = manifest
         self._arrays = arrays
-        self.env_step = manifest["env_step"]
-        if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(
-                f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
-            )
+        self.env_step = _count(manifest, "env_step")
+        on_device = DEVICE_UPDATES in manifest
+        self._device_updates = _count(manifest, DEVICE_UPDATES) if on_device else None
         self.actor = actor
         self.normalizer = normalizer
         policy = manifest["policy"]
@@ -85,6 +85,13 @@ class TrainedAgent:
         with damage_reported("the networks of the agent cannot be read"):
             return networks_of(self.manifest, self._arrays)
 
+    @property
+    def when(self) -> str:
+        """When the agent was saved, for example "step 1,000,000" or "update 5,000 on a device"."""
+        if self._device_updates is not None:
+            return f"update {self._device_updates:,} on a device"
+        return f"step {self.env_step:,}"
+
     def __repr__(self) -> str:
         sizes = f"observations of length {self.n_obs}, actions of length {self.n_act}"
         connections = sum(pattern.connections for _, pattern in self.actor.layout)
@@ -94,9 +101,9 @@ class TrainedAgent:
         return networks_html(self._title(), self.networks)
 
     def _title(self) -> str:
-        """Return the method, the environment and the step, shortened and escaped."""
+        """Return the method, the environment and `when`; the first two shortened and escaped."""
         method, env = (visible(str(self.manifest.get(name))[:80]) for name in ("method", "env"))
-        return f"{method} on {env}, step {self.env_step:,}"
+        return f"{method} on {env}, {self.when}"
 
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
@@ -141,3 +148,15 @@ def _action_dtype(policy: dict[str, Any]) -> str:
             f"action_dtype is {str(name)[:80]} but must be one of {', '.join(_ACTION_DTYPES)}"
         )
     return str(name)
+
+
+def _count(manifest: dict[str, Any], name: str) -> int:
+    """Return an entry of a manifest that must be a nonnegative integer.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    count = manifest[name]
+    if type(count) is not int or count < 0:
+        raise ValueError(f"{name} is {str(count)[:80]} but must be a nonnegative integer")
+    return count
