@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sparl.cli import main
 from sparl.errors import DataError
 from sparl.training.evaluate import Evaluation
 from sparl.training.record import Record
+from sparl.training.run_folder import RunFolder
 
 FIELDS: dict[str, Any] = {
     "steps": 90, "hidden": (8,), "warmup_env_steps": 10, "evaluate_every_env_steps": 20,
@@ -90,6 +92,24 @@ def test_a_resumed_run_keeps_the_best_agent(
     assert best_step(run) == (best if best <= at else 0)
     sparl.resume(run, quiet=True)
     assert files(run) == files(whole)
+
+
+def test_an_agent_that_is_being_replaced_is_read_again(
+    tmp_path: Path, returns: dict[int, float]
+) -> None:
+    run = train(tmp_path / "run").path
+    arrays, other = run / "agent.safetensors", train(tmp_path / "other", seed=1).path
+    whole = arrays.read_bytes()
+    shutil.copy(other / "agent.safetensors", arrays)
+    with pytest.raises(DataError, match="damaged"):
+        sparl.load(run)
+    folder = RunFolder(run)
+    folder.lock()  # as by a run in progress
+    later = threading.Timer(0.2, lambda: arrays.write_bytes(whole))
+    later.start()
+    assert sparl.load(run).env_step == 90
+    later.join()
+    folder.close()
 
 
 def test_a_killed_run_reverts_to_the_best_agent_of_its_checkpoint(

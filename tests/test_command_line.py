@@ -401,6 +401,13 @@ def test_integers_may_be_written_in_short_forms(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("steps = 1e6\n")
     assert repr(parse_config(["--config", str(file)], "test").steps) == "1000000"
+    file.write_text("steps = 1e6\r\n", "utf-8-sig")  # as editors on Windows may write it
+    assert parse_config(["--config", str(file)], "test").steps == 1_000_000
+
+
+@pytest.mark.parametrize("flag", ["--run-dir", "--warm-start", "--config"])
+def test_an_empty_path_is_rejected(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is an empty path" in error_line(capsys, 2, "train", *SMALL, flag, "")
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e-3", "0.0015k", "1e400", "10kk", "k", "1e"])
@@ -587,7 +594,8 @@ def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    for words, code in ((["methods"], 6), (["train", *SMALL, "--run-dir", str(run)], 0)):
+    training = ["train", *SMALL, "--run-dir", str(run)]
+    for words, code in ((["methods"], 6), (["help", "train"], 6), (training, 0)):
         with (
             Path("/dev/full").open("w") as full,
             children.sparl(*words, stdout=full, stderr=subprocess.PIPE) as process,

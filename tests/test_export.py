@@ -467,6 +467,9 @@ def test_exported_arrays_give_the_policys_actions(run: Path) -> None:
 def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--format", "c", "--name", "a-b"]) == 2
     assert "--name is 'a-b' but must be a C identifier" in capsys.readouterr().err
+    for name in ("math", "a" * 64):
+        assert main(["export", str(run), "--format", "c", "--name", name]) == 2
+        assert "must not be the name of a header" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_reported_in_one_line(

@@ -141,6 +141,12 @@ def test_missing_seeds_and_duplicates_are_listed(runs: Path, tmp_path: Path) -> 
     assert f"no planned run has finished on {ENV}: TD3 (hidden 8-8) (1 seed per method" in notes
 
 
+def test_a_folder_without_runs_is_noted(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    notes = collect([runs, tmp_path / "nothing"]).notes
+    assert f"{tmp_path / 'nothing'}: no runs were found" in notes
+
+
 def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", "TD3", ENV, rising(1.0))
     study = tmp_path / "table.toml"

@@ -651,6 +651,29 @@ def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
     assert results(run.path) == before
 
 
+def test_files_that_an_editor_has_changed_are_not_truncated_within_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    file = run.path / "evaluations.csv"
+    file.write_bytes(changed := file.read_bytes().replace(b"\n", b"\r\n"))
+    assert main(["resume", str(run.path)]) == 3
+    assert "evaluations.csv: changed since the checkpoint" in capsys.readouterr().err
+    assert file.read_bytes() == changed
+
+
+def test_an_incomplete_configuration_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    file = run.path / "config.toml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[: len(lines) // 2]))
+    assert main(["evaluate", str(run.path)]) == 3
+    assert "config.toml: the file is incomplete" in capsys.readouterr().err
+
+
 def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads((checkpoint / MANIFEST).read_text())
     change(content["about"])

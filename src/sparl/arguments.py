@@ -74,6 +74,8 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
     typed = split_values(args)
     words, path = _take(typed, "--config")
     from_file: dict[str, Any] = {}
+    if path == "":
+        raise UsageError(f"{program}: --config is an empty path")
     if path is not None:
         from_file = read_toml(Path(path))
     if "method" not in from_file and not {"--method", "--policy"}.intersection(words):

@@ -87,7 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
     with paths_start_here(), unfailing_streams() as output:
-        code = _exit_code_of(args, debug)
+        try:
+            code = _exit_code_of(args, debug)
+        except SystemExit as end:  # --help of a command
+            if not isinstance(end.code, int | None):
+                raise
+            code = end.code or 0
         output.flush()
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:

@@ -41,6 +41,11 @@ def wrong_values(config: Config) -> list[str]:
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
             wrong.append(f"{name} is {shown(densities)} but must be {layers} densities in [0, 1]")
+    wrong += [
+        f"{name} is an empty path"
+        for name in ("run_dir", "warm_start")
+        if getattr(config, name) == ""
+    ]
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
         wrong.append("resume auto needs a run_dir, and cannot be combined with overwrite")
     return wrong

@@ -250,7 +250,7 @@ def test_damaged_optimizer(
         (["--env", "Pendulum-v1", "--capacity", "20000000"], "less than 16,777,216"),
         (["--env", "Pendulum-v1", "--seed", "-1"], "seed is -1"),
         (["--env", "Pendulum-v1", "--hidden", "0", "8"], "hidden is (0, 8)"),
-        (["--env", "Pendulum-v1", "--sparsity", "nan"], "actor_sparsity is nan"),
+        (["--env", "Pendulum-v1", "--sparsity", "nan"], "--sparsity is nan"),
         (
             [
                 "--env",
@@ -265,6 +265,11 @@ def test_damaged_optimizer(
             ],
             "at most 65,535 per layer",
         ),
+        (["--env", "Pendulum-v1", "--hidden", "100000", "100000"], "too large for a microcontr"),
+        (["--env", "Pendulum-v1", "--method", "TD3", "--sparsity", "0.5"], "TD3 is dense"),
+        (["--env", "Pendulum-v1", "--sparsity", "1"], "--sparsity is 1.0 but must be"),
+        (["--env", "Pendulum-v1", "--fresh-optimizer"], "--fresh-optimizer needs a RUN"),
+        (["run", "--hidden", "8", "8"], "--hidden describes an untrained agent, but RUN is given"),
         ([], "either a RUN or --env"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -47,15 +48,15 @@ class TrainerOptions:
     """The format that these options belong to."""
     out: Path | None = None
     """Folder of the files; by default trainer/ in the run's folder. Required without RUN."""
-    method: str = "SET-TD3"
-    """Without RUN: TD3, Static-TD3, SET-TD3 or DS-TD3."""
+    method: str | None = None
+    """Without RUN: TD3, Static-TD3, SET-TD3 (the default) or DS-TD3."""
     env: str | None = None
     """Without RUN: Gymnasium id of the task."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Without RUN: units of the two hidden layers."""
-    sparsity: float = 0.8
+    hidden: tuple[int, ...] | None = None
+    """Without RUN: units of the two hidden layers; by default 64 64."""
+    sparsity: float | None = None
     """Without RUN, except for TD3: fraction of absent weights [0-1], distributed over the layers by
-    the Erdos-Renyi rule."""
+    the Erdos-Renyi rule; by default 0.8."""
     seed: int = 0
     """Seed of the networks of an untrained agent, and of the chip's random streams."""
     fresh_optimizer: bool = False
@@ -95,6 +96,7 @@ def export_trainer(args: list[str]) -> int:
         raise UsageError("export: --format c-trainer needs either a RUN or --env")
     if options.run is None and options.out is None:
         raise UsageError("export: --format c-trainer without a RUN needs --out")
+    _check_given(options)
     origin = _untrained(options) if options.run is None else _of_run(options, options.run)
     sizes = _sizes(options, origin)
     optimizer = origin.optimizer or ({}, {})
@@ -140,20 +142,44 @@ def export_trainer(args: list[str]) -> int:
     return 0
 
 
+def _check_given(options: TrainerOptions) -> None:
+    """Raise UsageError if an option has no effect together with the others."""
+    of_untrained = {name: getattr(options, name) for name in ("method", "hidden", "sparsity")}
+    given = [name for name, value in of_untrained.items() if value is not None]
+    if options.run is not None and given:
+        raise UsageError(
+            f"export: --{given[0]} describes an untrained agent, but RUN is given; remove one of "
+            "them"
+        )
+    if options.method == "TD3" and options.sparsity is not None:
+        raise UsageError("export: TD3 is dense; remove --sparsity or choose another --method")
+    if options.run is None and options.fresh_optimizer:
+        raise UsageError("export: --fresh-optimizer needs a RUN; remove it")
+
+
 def _untrained(options: TrainerOptions) -> _Origin:
     """Build an untrained agent with the settings of the library's configuration header."""
     assert options.env is not None
-    if options.method not in METHODS:
+    method, hidden = options.method or "SET-TD3", options.hidden or (64, 64)
+    if method not in METHODS:
         raise UsageError(
-            f"export: --method is {options.method}, but --format c-trainer supports only "
+            f"export: --method is {method}, but --format c-trainer supports only "
             f"{', '.join(METHODS)}"
         )
-    sparse = {"actor_sparsity": options.sparsity, "critic_sparsity": options.sparsity}
+    if math.prod(hidden) >= MOST:
+        raise UsageError(
+            f"export: --hidden is {' '.join(map(str, hidden))}, which is too large for a "
+            f"microcontroller; the product must be less than {MOST:,}"
+        )
+    sparsity = 0.8 if options.sparsity is None else options.sparsity
+    if not 0 <= sparsity < 1:
+        raise UsageError(f"export: --sparsity is {sparsity} but must be at least 0 and less than 1")
+    sparse = {"actor_sparsity": sparsity, "critic_sparsity": sparsity}
     config = preset(
-        options.method, options.env, seed=options.seed, hidden=options.hidden,
+        method, options.env, seed=options.seed, hidden=hidden,
         allocation="erdos_renyi", sparse_output=True, initial_topology="random",
         learning_rate=1e-3, weight_decay=0.0, batch_size=64, tau=0.02,
-        **({} if options.method == "TD3" else sparse),
+        **({} if method == "TD3" else sparse),
     )  # fmt: skip
     check(config)
     with closing(make_environment(config)) as environment:
@@ -165,7 +191,7 @@ def _untrained(options: TrainerOptions) -> _Origin:
         for network, state in agent.networks().items()
         for key, value in state.items()
     }
-    about = [f"Agent: untrained {options.method} for {options.env}, seed {options.seed}"]
+    about = [f"Agent: untrained {method} for {options.env}, seed {options.seed}"]
     bounds = scale.low.tolist(), scale.high.tolist()
     return _Origin(config, about, networks, None, bounds, trained=False)
 

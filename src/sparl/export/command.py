@@ -69,6 +69,12 @@ class ExportOptions:
 MEAN_TOLERANCE = 1e-6  # root mean square, in units of half an action's range
 EPISODES = 3  # number of episodes for checking an agent without saved observations
 Files = dict[str, bytes]
+_LONGEST_NAME = 63  # of a C identifier: the characters that C99 guarantees to be significant
+_STANDARD_HEADERS = (
+    "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits",
+    "locale", "math", "setjmp", "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio",
+    "stdlib", "string", "tgmath", "time", "wchar", "wctype",
+)  # fmt: skip
 
 
 def export(args: list[str]) -> int:
@@ -80,6 +86,11 @@ def export(args: list[str]) -> int:
         raise UsageError(
             f"export: --name is {options.name!r} but must be a C identifier that begins with a "
             "letter"
+        )
+    if len(options.name) > _LONGEST_NAME or options.name in _STANDARD_HEADERS:
+        raise UsageError(
+            f"export: --name is {options.name[:80]!r} but must have at most {_LONGEST_NAME} "
+            "characters, and must not be the name of a header of the C library"
         )
     folder = RunFolder.open(options.run)
     config = folder.config()

@@ -167,6 +167,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
         if not path.is_dir():
             what = "is neither a folder nor a study file" if path.exists() else "does not exist"
             raise DataError(f"{path} {what}")
+        before = len(runs), len(notes), len(planned)
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
                 continue  # the folder contains a trained agent without the files of its run
@@ -186,8 +187,10 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 planned += read_plan(found.parent)
             except DataError as error:
                 notes.append(f"the planned runs are unknown: {error}")
+        if before == (len(runs), len(notes), len(planned)):
+            notes.append(f"{path}: no runs were found")
     if not runs:
-        what = "; ".join(notes) if notes else "no runs were found"
+        what = "; ".join(notes)
         raise DataError(f"{', '.join(map(str, paths))}: there is nothing to report ({what})")
     return _grouped(runs, planned, notes)
 

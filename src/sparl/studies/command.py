@@ -136,8 +136,9 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
         console.print("stopped; to resume:")
         console.copyable(INDENT + _again(options))
         return 128 + stopped
-    console.print("to write tables and figures:")
-    console.copyable(f"{INDENT}sparl report {shell_word(runs.archive_path or runs.folder)}")
+    if any(p.state == "finished" for p in every):
+        console.print("to write tables and figures:")
+        console.copyable(f"{INDENT}sparl report {shell_word(runs.archive_path or runs.folder)}")
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 

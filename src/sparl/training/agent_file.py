@@ -6,6 +6,7 @@ code.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ _MANIFEST_BYTES = 1 << 20
 # for every input, connected or not, so an agent with more inputs must have a file of at least as
 # many bytes.
 _INPUTS = 1 << 16
+_ATTEMPTS = 20  # to read the agent of a run in progress
 _OBSERVATIONS = "observations"  # name of the array in its file
 NORMALIZER = "normalizer."  # prefix of the names of the observations' statistics
 _STATISTICS = ("mean", "variance")  # names of these statistics, without the prefix
@@ -62,8 +64,8 @@ BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of 
 _WHEN = {
     LAST: "a run saves its agent when it finishes or is stopped; to resume a run that was killed "
     "or failed, use sparl resume",
-    BEST: "a run saves its best agent with each checkpoint and when it ends; earlier versions of "
-    "sparl did not",
+    BEST: "a run saves its best agent with each checkpoint and when it ends, but archives and runs "
+    "of earlier versions of sparl do not contain it",
 }
 
 
@@ -233,10 +235,25 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
 def read_agent(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
+    A run that is in progress replaces first the arrays and then the manifest. If they do not match,
+    they are read again, for up to one second.
+
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
         DAMAGE_ERRORS: if the manifest is damaged.
     """
+    for _ in range(_ATTEMPTS):
+        in_progress = folder.in_use()
+        try:
+            return _read_agent(folder, files)
+        except DataError:
+            if not in_progress or not folder.files.has(files.manifest):
+                raise
+            time.sleep(1 / _ATTEMPTS)
+    return _read_agent(folder, files)
+
+
+def _read_agent(folder: RunFolder, files: AgentFiles) -> tuple[dict[str, Any], Arrays]:
     if not folder.files.has(files.manifest):
         raise DataError(f"{folder.path / files.manifest}: the file is missing; {_WHEN[files]}")
     manifest = folder.read_json(files.manifest, _MANIFEST_BYTES)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.training.action_scale import ActionScale, rounded_within
-from sparl.training.environment_factory import EnvironmentFactory
+from sparl.training.environment_factory import EnvironmentFactory, close_quietly
 from sparl.training.environment_state import (
     EnvironmentState,
     can_be_resumed,
@@ -218,12 +218,7 @@ class Environment:
 
     def close(self) -> None:
         """Release the simulator; ignore errors, because no more results are needed."""
-        try:
-            self.gym.close()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # SystemExit, for example
-            pass
+        close_quietly(self.gym)
 
     def _observation(self, observation: Any, where: str, action: Array | None = None) -> Array:
         try:

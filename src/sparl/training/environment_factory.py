@@ -6,7 +6,6 @@ import copy
 import re
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -52,8 +51,7 @@ class EnvironmentFactory:
         self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
         self.env_id = _name(made) + WITHOUT_ID
-        with suppress(Exception):  # no more results are needed
-            made.close()
+        close_quietly(made)
 
     def __call__(self) -> AnyEnv:
         """Create an environment.
@@ -89,3 +87,13 @@ def _name(env: AnyEnv) -> str:
     name = spec.id if spec is not None else type(env.unwrapped).__name__
     allowed = re.sub(r"[^\w./-]", "_", name, flags=re.ASCII).lstrip("_.-/")
     return allowed[:_LONGEST_NAME] or "Environment"
+
+
+def close_quietly(env: AnyEnv) -> None:
+    """Close an environment; ignore errors, because no more results are needed."""
+    try:
+        env.close()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # SystemExit, for example
+        pass

@@ -56,10 +56,11 @@ class GrowingFiles:
         return {name: self._length(name) for name in self._names}
 
     def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Truncate the files to these lengths [bytes]; if one is too short, change none of them.
+        """Truncate the files to these lengths [bytes]; if one is damaged, change none of them.
 
         Raises:
-            DataError: if a file is shorter than the given length, or a length is not valid.
+            DataError: if a file is shorter than the given length or has no line that ends there, or
+                a length is not valid.
             ResourceError: if a file cannot be written.
         """
         size = {name: self._files.size(name) for name in self._names}
@@ -69,6 +70,11 @@ class GrowingFiles:
                 raise DataError(
                     f"{self._files.path / name}: found {size[name]:,} bytes, fewer than the "
                     f"{str(length)[:30]} at the checkpoint"
+                )
+            if length and self._files.read(name, size[name])[length - 1 : length] != b"\n":
+                raise DataError(
+                    f"{self._files.path / name}: changed since the checkpoint, when its length of "
+                    f"{length:,} bytes was the end of a line"
                 )
         for name in self._names:
             if size[name] > lengths[name]:

@@ -184,7 +184,7 @@ class Training:
         return Diverged(
             f"diverged at step {self.env_step} (update {self.agent.updates}): {what}; the same "
             f"configuration and --seed {self.config.seed} always diverge at this step; try a "
-            "smaller --learning-rate"
+            "smaller --learning-rate, or scale the rewards if they are large"
         )
 
     def _evaluate(self) -> None:

@@ -39,7 +39,7 @@ from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
 from sparl.training.run_json import check_run
 from sparl.training.texts import parse_json
-from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.training.toml_files import TOML_BYTES, UNSET, fields_of, parse_toml, toml_bytes
 from sparl.user_modules import WITHOUT_ID, named_module
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
@@ -205,7 +205,7 @@ class RunFolder:
         fields = {name: value for name, value in named.items() if name not in COMMAND_LINE_ONLY}
         # TOML cannot represent None, so the fields that are None are listed by name.
         others = {*named, *COMMAND_LINE_ONLY}
-        fields["unset"] = [name for name in FIELDS if name not in others]
+        fields[UNSET] = [name for name in FIELDS if name not in others]
         self.write(CONFIG, toml_bytes(fields))
 
     @_remedy_added()
@@ -216,8 +216,10 @@ class RunFolder:
             DataError: if the file is missing, damaged or not a regular file.
         """
         path = self.path / CONFIG
-        data = self.files.read(CONFIG, TOML_BYTES)
-        return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
+        content = parse_toml(self.files.read(CONFIG, TOML_BYTES), path, "configuration")
+        if UNSET not in content:  # the last entry that write_config writes
+            raise DataError(f"{path}: the file is incomplete, because {UNSET} is missing")
+        return config_of(fields_of(content, path), path)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file atomically."""

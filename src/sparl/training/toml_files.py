@@ -18,6 +18,7 @@ from sparl.training.texts import check_texts
 from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
+UNSET = "unset"  # key of the list of fields that are None, which TOML cannot represent
 _PARTS = 16  # maximum number of parts of a dotted key
 # Matches strings and comments, including unterminated ones; the rest contains the keys. No group
 # is possessive, because Python before 3.11.5 matches some possessive groups incorrectly.
@@ -59,12 +60,13 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         UsageError: if a field is unknown, a value has the wrong type, or `unset` is not valid.
     """
-    unset = content.pop("unset", [])
+    unset = content.pop(UNSET, [])
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
         raise UsageError(
-            f"{path}: unset is {shown(unset)} but must be a list of names of optional fields"
+            f"{path}: unset is {shown(unset)} but must be a list of names of optional fields "
+            f"({', '.join(sorted(optional))})"
         )
     return {**fields, **dict.fromkeys(unset)}
 
@@ -104,7 +106,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
         UsageError: if the file is empty or not TOML, or a string in it has control characters.
     """
     try:
-        text = data.decode("utf-8", "surrogateescape")
+        text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # byte-order mark
         _check_dotted_keys(text)
         content = tomllib.loads(text)
         check_texts(content)
