@@ -75,10 +75,13 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
     assert main(["resume", str(run.path)]) == 0  # the run has already finished
 
 
-def test_an_exception_while_an_environment_is_closed_is_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("close failed"), SystemExit(5)])
+def test_an_exception_while_an_environment_is_closed_is_ignored(
+    error: BaseException, tmp_path: Path
+) -> None:
     class Stuck(Walks):
         def close(self) -> None:
-            raise RuntimeError("close failed")
+            raise error
 
     assert train(tmp_path / "run", lambda: TimeLimit(Stuck(), 20)).evaluations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import io
@@ -462,6 +463,13 @@ def test_exported_arrays_give_the_policys_actions(run: Path) -> None:
     with np.load(run / "export" / "mine.npz") as stored:
         assert stored["layer1.weight"].size == agent.actor.layout.pattern((0, 1)).connections
         assert (stored["low"], stored["high"]) == (-2, 2)
+
+
+def test_a_folder_named_like_a_format_does_not_select_it(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c-trainer"
+    with contextlib.chdir(tmp_path):
+        assert main(["export", str(run), "--format", "npz", "--out", "c-trainer"]) == 0
+    assert (out / "policy.npz").exists()
 
 
 def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

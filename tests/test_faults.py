@@ -36,7 +36,7 @@ from sparl.architecture import architecture
 from sparl.cli import main
 from sparl.configuration import FIELDS
 from sparl.configuration_checks import typed_fields
-from sparl.errors import EnvironmentFault, UsageError
+from sparl.errors import DataError, EnvironmentFault, UsageError
 from sparl.methods import METHODS, check, preset
 from sparl.training import assemble, loop, machine, memory
 from sparl.training.environment import Environment
@@ -127,6 +127,13 @@ def test_an_environment_may_reuse_its_arrays(tmp_path: Path) -> None:
         for name in ("Good", "Reuses")
     )  # fmt: skip
     assert results(first.path) == results(second.path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_an_impossible_path_is_an_error(path: str) -> None:
+    for use in (sparl.load, sparl.resume):
+        with pytest.raises(DataError, match="cannot be read"):
+            use(path)
 
 
 def test_an_environment_that_cannot_be_closed_loses_nothing(tmp_path: Path) -> None:

@@ -248,6 +248,17 @@ def test_invalid_study_commands_are_rejected(
 # ------------------------------------------------------------------ running
 
 
+def test_no_report_is_suggested_if_all_runs_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SMALL.replace('"Pendulum-v1"', '"NoSuchEnvironment-v0"')
+    path = study_file(tmp_path, text.replace("seeds = 2", "seeds = [0]"))
+    assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs")]) == 1
+    printed = capsys.readouterr().out
+    assert "1 run: 1 failed" in printed
+    assert "sparl report" not in printed
+
+
 def test_a_study_skips_finished_runs_and_continues_after_failures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -602,6 +602,8 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
         (lambda m, o: DynamicSparsity(m, o, method="Rigl", schedule=EVERY_THIRD),
          "method is 'Rigl' but must be one of static, DS, SET, RigL; did you mean RigL"),
         (lambda m, o: DynamicSparsity(m, o, method="RigL"), "RigL needs a schedule"),
+        (lambda m, o: DynamicSparsity(m, o, method="RigL", schedule=Schedule(1, 1, 10, 1.5)),
+         r"fraction in \[0, 1\]"),
         (lambda m, o: DynamicSparsity(m, o, method="static", schedule=EVERY_THIRD),
          "static never changes"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density=0.0),
