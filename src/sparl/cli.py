@@ -87,12 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
     with paths_start_here(), unfailing_streams() as output:
-        try:
-            code = _exit_code_of(args, debug)
-        except SystemExit as end:  # --help of a command
-            if not isinstance(end.code, int | None):
-                raise
-            code = end.code or 0
+        code = _exit_code_of(args, debug)
         output.flush()
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
@@ -126,11 +121,13 @@ def _exit_code_of(args: list[str], debug: bool) -> int:
     except MemoryError:
         if debug:
             raise
-        trains = args[:1] in (["train"], ["resume"])
+        trains = _command(args) in ("train", "resume")
         _print_error("out of memory" + "; reduce --replay-capacity or --hidden" * trains)
         return 6
-    except SystemExit:  # --help of a command
-        raise
+    except SystemExit as end:  # --help of a command
+        if not isinstance(end.code, int | None):
+            raise
+        return end.code or 0
     except OSError as error:
         if debug or error.errno not in _RESOURCES:
             return _unexpected(error, debug)
