@@ -360,9 +360,8 @@ int sparl_chip_save(const sparl_chip *chip, int what, sparl_chip_writer write, v
 /* Load a block. Returns SPARL_CHIP_OK or a negative code. A block that is truncated, altered, of
  * another version or of other sizes is rejected, and the state is unchanged. After a block without
  * a replay, the replay is empty, the warm-up is repeated, and an update of the networks that was in
- * progress is abandoned. If the storage fails or changes after
- * the block has been checked, SPARL_CHIP_IO or SPARL_CHIP_DAMAGED is returned, and the state must
- * be initialised again. */
+ * progress is abandoned. If the storage fails or changes after the block has been checked,
+ * SPARL_CHIP_IO or SPARL_CHIP_DAMAGED is returned, and the state must be initialised again. */
 int sparl_chip_load(sparl_chip *chip, sparl_chip_reader read, void *storage);
 
 #define SPARL_CHIP_SIZES 20 /* numbers in a block's header that identify the configuration */
