@@ -168,3 +168,28 @@ def test_problems_with_a_best_agent_are_reported_in_one_line(
     (run / "agent-best.json").symlink_to(run / "agent.json")
     with pytest.raises(DataError, match="link"):
         sparl.resume(run)
+
+
+def test_a_damaged_best_agent_is_deleted_with_a_warning(
+    tmp_path: Path, returns: dict[int, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    returns |= {20: 1.0}
+    with stopped_at(50):
+        run = train(tmp_path / "run").path
+    (run / "agent-best.json").write_text("{")
+    assert main(["resume", str(run)]) == 0
+    said = capsys.readouterr()
+    assert "agent-best.json: cannot be read" in said.err + said.out
+    assert "the best agent up to this step was deleted" in said.err + said.out
+    assert not list(run.glob("agent-best*"))
+
+
+def test_degrees_whose_start_is_lost_are_not_recorded(tmp_path: Path) -> None:
+    with stopped_at(50):
+        run = train(tmp_path / "run").path
+    (run / "degrees.json").write_text("{")
+    with pytest.raises(DataError, match=r"degrees\.json.*; restore .*, or delete it to resume"):
+        sparl.resume(run, quiet=True)
+    (run / "degrees.json").unlink()
+    assert sparl.resume(run, quiet=True).config.steps == 90
+    assert not (run / "degrees.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparl.errors import DataError
@@ -52,20 +53,26 @@ class BestAgent:
         self._folder.write_json(BEST.manifest, manifest)
         self._unsaved = None
 
-    def resumed(self, evaluations: list[tuple[int, float]]) -> None:
+    def resumed(self, evaluations: list[tuple[int, float]], warn: Callable[[str], object]) -> None:
         """Delete the files unless they contain the agent of the best of these evaluations.
 
         A run that was killed may have written a better agent after its last checkpoint. If the run
         is resumed exactly, it will write that agent again.
+
+        Args:
+            evaluations: steps and mean returns of the resumed run.
+            warn: shows a warning; called if the files are deleted because they are damaged.
         """
+        present = [name for name in (BEST.arrays, BEST.manifest) if self._folder.files.has(name)]
+        if not present:
+            return
         try:
-            step = load_agent(self._folder.path, BEST).env_step
-        except DataError:  # missing, or damaged
-            step = None
-        if step is None or step != _best_step(evaluations):
-            for name in (BEST.arrays, BEST.manifest):
-                if self._folder.files.has(name):
-                    self._folder.files.remove(name)
+            if load_agent(self._folder.path, BEST).env_step == _best_step(evaluations):
+                return
+        except DataError as error:
+            warn(f"{error}; the best agent up to this step was deleted")
+        for name in present:
+            self._folder.files.remove(name)
 
 
 def about_agent(run: Training) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
     about, observations = about_agent(run), run.evaluation_observations
     save_agent(run.folder, agent, run.normalizer, run.environment, about, observations)
     run.best.save()
-    run.record.degrees(agent)
+    run.record.degrees(agent, env_step)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
     if env_step == config.steps and not config.keep_checkpoint:

@@ -76,7 +76,7 @@ class Training:
         """
         try:
             self.record.run("running", self.env_step, self.agent.updates)
-            self.record.degrees(self.agent)
+            self.record.degrees(self.agent, self.env_step)
             announce(self)
             with self.console, stop_on_signal(self.stop):
                 self._train()

@@ -15,6 +15,7 @@ from sparl.agents import AGENTS
 from sparl.agents.agent import Agent
 from sparl.architecture import Architecture
 from sparl.configuration import Config
+from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import method_label
 from sparl.networks.spec import layer_key
@@ -197,11 +198,15 @@ class Record:
                 self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
             learner.topology_updates.clear()
 
-    def degrees(self, agent: Agent) -> None:
-        """Write degrees.json: each neuron's connection count, at the first call and at this one.
+    def degrees(self, agent: Agent, env_step: int) -> None:
+        """Write degrees.json: each neuron's connection count at step 0 and at this step.
 
         For each network, member and layer, `out` counts the connections of each input neuron, and
-        `in` counts the connections of each output neuron.
+        `in` counts the connections of each output neuron. Nothing is written after step 0 if the
+        counts at step 0 are unknown because the file was deleted.
+
+        Raises:
+            DataError: if the file is damaged.
         """
         layouts = {name: learner.network.layout for name, learner in agent.learners.items()}
         now: dict[str, list[list[dict[str, list[int]]]]] = {
@@ -218,11 +223,21 @@ class Record:
             ]
             for network, layout in layouts.items()
         }
-        initial = now
-        if self.folder.files.has(DEGREES):
-            initial = self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now)
-        content = {"initial": initial, "now": now}
-        self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
+        initial = now if env_step == 0 else self._initial_degrees()
+        if initial is not None:
+            content = {"initial": initial, "now": now}
+            self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
+
+    def _initial_degrees(self) -> Any:
+        """Return the counts at step 0 in degrees.json; None if there are none."""
+        if not self.folder.files.has(DEGREES):
+            return None
+        try:
+            return self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial")
+        except DataError as error:
+            raise DataError(
+                f"{error}; restore the file from a copy, or delete it to resume the run without it"
+            ) from None
 
     def close(self) -> None:
         """Close the event file."""

@@ -73,7 +73,7 @@ def _start_again(training: Training) -> None:
     ended = "ended" if about.get("state") != "failed" else f"failed at step {about['env_step']:,}"
     training.console.say(f"the run {ended} before its first checkpoint; it is restarted at step 0")
     folder.growing.rewind(dict.fromkeys(GROWING, 0))
-    training.best.resumed([])
+    training.best.resumed([], training.console.warn)
 
 
 def restore_checkpoint(
@@ -101,7 +101,7 @@ def restore_checkpoint(
         seconds, cpu_seconds = _duration(about["seconds"]), _duration(about["cpu_seconds"])
         training.folder.growing.rewind(about["growing_files"])
         training.record.resume(seconds, cpu_seconds, [*about["continued"], entry])
-        training.best.resumed(training.record.evaluations)
+        training.best.resumed(training.record.evaluations, training.console.warn)
 
 
 def restore_state(training: Training, state: Tree) -> None:

@@ -55,17 +55,21 @@ DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, BEST_AGENT,
          BEST_AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)  # fmt: skip
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
-# The remedy in errors about damaged files.
+# The remedies in errors about damaged files.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
+_RESTORE_RUN = (
+    "restore the file from a copy; if the folder contains a checkpoint, delete the file and use "
+    "sparl resume; otherwise train the run again with --overwrite"
+)
 
 
 @contextmanager
-def _remedy_added() -> Iterator[None]:
-    """Add the remedy RESTORE to errors about a run's files."""
+def _remedy_added(remedy: str) -> Iterator[None]:
+    """Add a remedy to errors about a run's files."""
     try:
         yield
     except (DataError, UsageError) as error:
-        raise DataError(f"{error}; {RESTORE}") from None
+        raise DataError(f"{error}; {remedy}") from None
 
 
 class RunFolder:
@@ -208,7 +212,7 @@ class RunFolder:
         fields[UNSET] = [name for name in FIELDS if name not in others]
         self.write(CONFIG, toml_bytes(fields))
 
-    @_remedy_added()
+    @_remedy_added(RESTORE)
     def config(self) -> Config:
         """Read the run's configuration.
 
@@ -237,7 +241,7 @@ class RunFolder:
         """
         return parse_json(self.files.read(name, most), self.path / name)
 
-    @_remedy_added()
+    @_remedy_added(_RESTORE_RUN)
     def run(self) -> dict[str, Any]:
         """Read run.json; return an empty dict if the run was killed before the file was written.
 
