@@ -1,5 +1,6 @@
 // A thread pool, which is passed as an argument to the functions that compute. Work items take
-// microseconds, so idle workers spin for a while before they sleep.
+// microseconds, so idle workers spin for a while before they sleep. All items are computed with
+// FlushSubnormals.
 #pragma once
 #include <atomic>
 #include <cstdint>
