@@ -510,3 +510,15 @@ def test_the_freeze_lasts_for_the_requested_share_of_the_steps() -> None:
     fields = {"steps": 100, "warmup_env_steps": 8, "freeze_fraction": 0.8}
     _, changed = run_both("DS-TD3", 14, last_topology_update=12, rewire_every_updates=5, **fields)
     assert changed == {"actor": [2, 8, 12], "critics": [2, 7, 12]}
+
+
+def test_exploration_adds_clipped_noise_of_its_own_scale() -> None:
+    config, agent = new_agent("TD3", exploration_noise=1.5)
+    noise, clipped = stream(config.seed, "exploration"), 0
+    for observation in random_batches(0, 1)[0].observation:
+        action, noise_free = agent.act(observation)
+        np.testing.assert_array_equal(noise_free, agent.policy(observation[np.newaxis])[0])
+        wanted = noise_free + 1.5 * noise.standard_normal(N_ACT, dtype=np.float32)
+        np.testing.assert_allclose(action, wanted.clip(-1, 1), rtol=1e-6)
+        clipped += int((np.abs(wanted) > 1).sum())
+    assert 0 < clipped < BATCH * N_ACT
