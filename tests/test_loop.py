@@ -1,4 +1,4 @@
-"""Test that every field of the configuration has its documented effect in the training loop."""
+"""Test the training loop: warm-up, updates, replay buffer, metrics, and the printed plan."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sparl.configuration import Config
 from sparl.errors import Diverged
 from sparl.labels import without_effect
 from sparl.methods import METHODS, preset
+from sparl.replay.capacity import DynamicCapacity
 from sparl.training.assemble import assemble
 from sparl.training.loop import Training
 from sparl.training.plan_text import plan_text
@@ -46,14 +47,16 @@ def advance(run: Training, steps: int) -> None:
         run.step()
 
 
-def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
-    """Record the arguments of every later call."""
-    calls: list[tuple[Any, ...]] = []
+def spied(
+    monkeypatch: pytest.MonkeyPatch, thing: Any, name: str
+) -> list[tuple[tuple[Any, ...], Any]]:
+    """Record the arguments and the result of every later call."""
+    calls: list[tuple[tuple[Any, ...], Any]] = []
     original = getattr(thing, name)
 
     def spy(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
-        return original(*args, **kwargs)
+        calls.append((args, original(*args, **kwargs)))
+        return calls[-1][1]
 
     monkeypatch.setattr(thing, name, spy)
     return calls
@@ -77,7 +80,36 @@ def test_n_step_targets_begin_after_their_delay(
     run = new_run(n_step=3, n_step_delay_updates=4)
     calls = spied(monkeypatch, run.replay, "sample")
     advance(run, 30)
-    assert [how[1] for how in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
+    assert [args[1] for args, _ in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
+
+
+@pytest.mark.parametrize("method", ["RLx2-TD3", "RLx2-SAC"])
+def test_a_row_of_metrics_contains_the_means_since_the_previous_row(
+    method: str, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(
+        method, steps=120, warmup_env_steps=50, evaluate_every_env_steps=40,
+        n_step_delay_updates=31, replay_check_every_env_steps=20,
+    )  # fmt: skip
+    steps = spied(monkeypatch, run.environment, "step")
+    updates = spied(monkeypatch, run.agent, "update")
+    checks = spied(monkeypatch, DynamicCapacity, "apply")
+    run.run()
+    episodes = np.array([step.reward for _, step in steps]).reshape(8, 15).sum(axis=1)
+    intervals = ((0, 0), (0, 40), (40, 80), (80, 120))
+    for row, (before, env_step) in zip(run.folder.rows("metrics.csv"), intervals, strict=True):
+        new = [values for _, values in updates[max(before - 50, 0) : max(env_step - 50, 0)]]
+        values = {name: [each[name] for each in new if name in each] for name in run.agent.metrics}
+        values["episode_return"] = list(episodes[before // 15 : env_step // 15])
+        values["policy_distance"] = [d for _, d in checks[before // 20 : env_step // 20]]
+        expected = {name: np.mean(each) for name, each in values.items() if each}
+        expected |= {
+            "env_step": env_step, "updates": max(env_step - 50, 0), "replay_size": env_step,
+            "episodes": env_step // 15, "n_step": 1 if env_step < 80 else 3,
+        }  # fmt: skip
+        found = {name: float(text) for name, text in row.items() if text}
+        assert found.pop("wall_seconds") >= 0
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["critic_loss", "actor_loss"])
@@ -101,9 +133,10 @@ def test_warm_up_actions_are_uniform_and_stored_as_noise_free_actions(
     assert actions.min() < -0.9
     assert actions.max() > 0.9
     assert abs(actions.mean()) < 0.15
+    assert np.abs(actions).mean() == pytest.approx(0.5, abs=0.1)
     advance(run, 30)
     taken, noise_free = run.replay.action[150:180], run.replay.noise_free_action[150:180]
-    assert (taken != noise_free).any()
+    assert (taken[0] != noise_free[0]).all()  # the first action of the agent
     observations = run.replay.observation[179:180]
     # The policy has changed by one update since the last action.
     np.testing.assert_allclose(run.agent.policy(observations), noise_free[29:], atol=0.02)
