@@ -77,7 +77,7 @@ def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> No
         _native.seconds_of_loads(layer, kernel, batch, 1e-6)
 
 
-def test_the_parts_of_an_update_add_up() -> None:
+def test_every_part_of_an_update_is_measured() -> None:
     parts = update.split(
         "Pendulum-v1",
         1,
@@ -87,8 +87,7 @@ def test_the_parts_of_an_update_add_up() -> None:
     )
     total = parts.pop("total")
     assert set(parts) == {*update.PARTS, "Python and NumPy"}
-    assert sum(parts.values()) == pytest.approx(total)
-    assert all(parts[p] > 0 for p in parts if p != "target")
+    assert all(0 < parts[p] < total for p in parts if p != "target")
     assert parts["target"] == 0
 
 

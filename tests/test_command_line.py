@@ -202,8 +202,9 @@ def test_evaluate_repeats_the_returns_at_the_end_of_training(
 
 
 def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(
-    finished_run: Path, tmp_path: Path
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
     again, other = tmp_path / "again", tmp_path / "other"
     train = ["train", "--method", "DS-TD3", *SMALL]
     assert main([*train, "--threads", "2", "--run-dir", str(again)]) == 0
