@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 import sparl
 from sparl.cli import main
+from sparl.training.environment import make_environment
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,21 @@ def test_a_missing_screen_is_reported_in_one_line(
     error = capsys.readouterr().err
     assert "there is no screen" in error
     assert error.count("\n") == 1
+
+
+def test_the_episodes_are_those_of_the_evaluation(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(
+        "sparl.play.command.make_environment", lambda config, _: make_environment(config)
+    )
+    options = [str(run), "--episodes", "3", "--seed", "5"]
+    assert main(["play", *options]) == 0
+    played = re.findall(r"return (.+)", capsys.readouterr().out)
+    assert main(["evaluate", *options, "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)["returns"]
+    assert [float(each.replace(",", "")) for each in played] == pytest.approx(evaluated, abs=1e-2)
 
 
 @pytest.mark.parametrize(

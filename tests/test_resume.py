@@ -281,6 +281,23 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     assert [note for note in notes if "run was resumed at step 33, not exactly" in note]
 
 
+def test_the_new_episode_of_a_resumed_run_does_not_repeat_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observations: list[bytes] = []
+    original = Training.step
+
+    def step(self: Training) -> None:
+        observations.append(self.observation.tobytes())
+        original(self)
+
+    monkeypatch.setattr(Training, "step", step)
+    with stopped_at(33):
+        run = sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "run", **SMALL)
+    sparl.resume(run)
+    assert len(observations) == len(set(observations)) == 90
+
+
 def cut_the_newest(run: Path) -> None:
     state = Checkpoints(run).newest_first()[0] / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-1])
