@@ -401,7 +401,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
 
 def test_data_is_collected_with_samples_or_the_mean() -> None:
     observation = np.ones(N_OBS, np.float32)
-    noise = stream(0, "exploration").standard_normal((1, N_ACT), dtype=np.float32)
+    noise = stream(0, "exploration").standard_normal((1, N_ACT), np.float32).astype(np.float64)
     for collect in ("sample", "mean"):
         config = config_of("SAC", collect=collect)
         agent = build_agent(config, architecture(config, N_OBS, N_ACT))
