@@ -2,18 +2,13 @@
 // that results do not depend on how an array is divided among threads. kernels.inl includes this
 // file.
 
-constexpr float kSmallest = 0x1p-126f; // the smallest normal number
-
 void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
           float* __restrict v, AdamStep s) {
   for (size_t i = 0; i < n; i++) {
     const float g = gradient[i] + s.weight_decay * p[i];
     m[i] = s.beta1 * m[i] + s.rest1 * g;
     v[i] = s.beta2 * v[i] + s.rest2 * (g * g);
-    const float before = p[i], divisor = __builtin_sqrtf(v[i]) / s.root_bias2 + s.epsilon;
-    const float after = before - s.step_size * m[i] / divisor;
-    const bool vanishes = before != 0.0f && __builtin_fabsf(after) < kSmallest;
-    p[i] = vanishes ? __builtin_copysignf(kSmallest, after) : after;
+    p[i] -= s.step_size * m[i] / (__builtin_sqrtf(v[i]) / s.root_bias2 + s.epsilon);
   }
 }
 

@@ -87,8 +87,6 @@ struct Kernels {
 
   // g += decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
   // p -= step_size m / (sqrt(v) / root_bias2 + epsilon)
-  // If |p| falls below 2^-126, p is set to 2^-126 with its sign: subnormal numbers are slow, and 0
-  // would mean to topology rules that the connection was never trained.
   void (*adam)(size_t n, float* parameters, const float* gradient, float* m, float* v, AdamStep);
 
   // target = target + tau (online - target); an exact copy of online if tau = 1

@@ -1,5 +1,4 @@
 #include "thread_pool.h"
-#include "subnormals.h"
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -51,7 +50,6 @@ struct PendingWork::Items {
   }
   bool all_done() const { return done.load(std::memory_order_acquire) == count; }
   void take(bool from_first) noexcept { // computes items until none are left
-    const FlushSubnormals mode;
     uint64_t range = left.load(std::memory_order_relaxed);
     while (range >> 32 < uint32_t(range)) {
       const uint64_t rest = from_first ? range + (uint64_t(1) << 32) : range - 1;
@@ -190,7 +188,6 @@ class Workers {
   }
 
   void work(uint32_t own) {
-    const FlushSubnormals mode;
     uint64_t seen = 0;
     while (true) {
       const uint64_t epoch = wait(seen);
@@ -298,7 +295,6 @@ Workers& ThreadPool::workers() {
 }
 
 void ThreadPool::run_items(uint32_t count, Task task, const void* context) {
-  const FlushSubnormals mode;
   if (threads_ == 1 || count < 2) {
     for (uint32_t i = 0; i < count; i++) task(context, i);
     return;

@@ -1,6 +1,5 @@
 // A thread pool, which is passed as an argument to the functions that compute. Work items take
-// microseconds, so idle workers spin for a while before they sleep. All items are computed with
-// FlushSubnormals.
+// microseconds, so idle workers spin for a while before they sleep.
 #pragma once
 #include <atomic>
 #include <cstdint>

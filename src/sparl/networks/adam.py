@@ -21,9 +21,7 @@ GrownMoments = Literal["factored", "mean", "zero"]
 class Adam:
     """Adam (Kingma & Ba 2015) with L2 weight decay added to the gradient.
 
-    Bias correction uses the step count of the network, also for grown connections. A parameter
-    other than 0 keeps a magnitude of at least 2^-126, the smallest normal float32: the weights of
-    inactive neurons, which decay towards 0, would otherwise slow down every product.
+    Bias correction uses the step count of the network, also for grown connections.
 
     Args:
         layout: layout of the parameters.

@@ -16,16 +16,11 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """Return the CPU, its usable cores, the instruction set and the operating system.
-
-    "subnormals" is "flushed" if the kernels replace subnormal numbers by 0, otherwise "kept", as in
-    runs without this entry.
-    """
+    """Return the CPU, the number of usable cores, the instruction set and the operating system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
         "instruction_set": _native.isa(),
-        "subnormals": "flushed" if _native.flushes_subnormals else "kept",
         "system": platform.platform(),
     }
 
