@@ -353,38 +353,58 @@ DS_SETTINGS = {
     "actor_sparsity": None,
     "critic_sparsity": None,
 }
+SETTINGS = {
+    "TD3": {**DS_SETTINGS, "initial_weights": "uniform"},
+    "SAC": {
+        **DS_SETTINGS, "learning_rate": 3e-4, "weight_decay": 0.0, "batch_size": 256,
+        "warmup_env_steps": 10_000, "initial_weights": "xavier", "rewire_fraction": 0.1,
+        "policy_delay": 1, "alpha": 0.2, "learn_alpha": False, "log_std": "clamp",
+    },
+}  # fmt: skip
 TOPOLOGY = {
-    "TD3": {"rewire_every_updates": 0, "target_pattern": "shared"},
-    "Static-TD3": {"rewire_every_updates": 0, "target_pattern": "shared"},
-    "DS-TD3": {"rewire_every_updates": 1000, "target_pattern": "own"},
+    "": {"rewire_every_updates": 0, "target_pattern": "shared"},
+    "Static-": {"rewire_every_updates": 0, "target_pattern": "shared"},
+    "DS-": {"rewire_every_updates": 1000, "target_pattern": "own"},
 }
-LAMBDA_1 = {"HalfCheetah": 7, "Hopper": 7, "Walker2d": 7, "Ant": 40, "Humanoid": 61}
+LAMBDAS = {
+    "TD3": {
+        "HalfCheetah": (7, 64), "Hopper": (7, 64), "Walker2d": (7, 64), "Ant": (40, 64),
+        "Humanoid": (61, 64),
+    },
+    "SAC": {
+        "HalfCheetah": (12, 80), "Hopper": (7, 20), "Walker2d": (12, 80), "Ant": (30, 64),
+        "Humanoid": (61, 64),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("env", ["HalfCheetah-v3", "Ant-v3", "Ant-v5", "Pendulum-v1"])
-@pytest.mark.parametrize("method", sorted(TOPOLOGY))
-def test_the_hyperparameters_of_the_ds_family(method: str, env: str) -> None:
-    values = asdict(preset(method, env))
-    expected = {**DS_SETTINGS, **TOPOLOGY[method]}
+@pytest.mark.parametrize("family", TOPOLOGY)
+@pytest.mark.parametrize("agent", SETTINGS)
+def test_the_hyperparameters_of_the_ds_family(agent: str, family: str, env: str) -> None:
+    values = asdict(preset(family + agent, env))
+    expected = {**SETTINGS[agent], **TOPOLOGY[family]}
+    expected["hard_target_every"] = 1000 if agent == "SAC" and family else 0
     assert {name: values[name] for name in expected} == expected
     assert (Adam.beta1, Adam.beta2, Adam.epsilon) == (0.9, 0.999, 1e-8)
-    check(preset(method, env))
+    check(preset(family + agent, env))
 
 
-@pytest.mark.parametrize("task", sorted(LAMBDA_1))
-def test_lambdas_of_each_environment(task: str) -> None:
-    for method in ("DS-TD3", "Static-TD3"):
-        config = preset(method, f"{task}-v3")
-        assert (config.lambda_1, config.lambda_2) == (LAMBDA_1[task], 64)
+@pytest.mark.parametrize("task", LAMBDAS["TD3"])
+@pytest.mark.parametrize("agent", LAMBDAS)
+def test_lambdas_of_each_environment(agent: str, task: str) -> None:
+    for family in ("DS-", "Static-"):
+        config = preset(family + agent, f"{task}-v3")
+        assert (config.lambda_1, config.lambda_2) == LAMBDAS[agent][task]
         assert config.actor_densities is config.critic_densities is None
-    dense = preset("TD3", f"{task}-v3")
+    dense = preset(agent, f"{task}-v3")
     assert dense.lambda_1 is dense.lambda_2 is None
     assert dense.actor_densities is dense.critic_densities is None
 
 
 def test_methods_differ_only_in_topology() -> None:
     """DS compares its three methods under equal settings."""
-    configs = [asdict(preset(method, "HalfCheetah-v3")) for method in TOPOLOGY]
+    configs = [asdict(preset(family + "TD3", "HalfCheetah-v3")) for family in TOPOLOGY]
     differing = {
         name for a, b in itertools.combinations(configs, 2) for name in a if a[name] != b[name]
     }

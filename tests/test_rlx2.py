@@ -97,11 +97,6 @@ def test_sixteen_methods_and_their_settings() -> None:
     for name in ("SS", "SET", "RigL", "Tiny"):
         config = preset(f"{name}-TD3", "Ant-v3")
         assert (config.n_step, config.dynamic_buffer) == (1, False)
-    ds = preset("DS-SAC", "Hopper-v3")
-    assert (ds.lambda_1, ds.lambda_2, ds.hard_target_every) == (7, 20, 1000)
-    assert (ds.rewire_fraction, ds.rewire_every_updates, ds.batch_size) == (0.1, 1000, 256)
-    assert (ds.alpha, ds.learn_alpha, ds.warmup_env_steps) == (0.2, False, 10_000)
-    assert preset("SAC", "Hopper-v3").hard_target_every == 0
     # Under these settings, every SAC method has the large replay, dynamic or not.
     for name in ("SAC", "Tiny-SAC", "SS-SAC", "SET-SAC", "RigL-SAC", "Static-SAC", "DS-SAC"):
         config = preset(name, "Ant-v3", settings="rlx2")

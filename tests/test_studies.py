@@ -116,9 +116,10 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
 
 
 def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
-    config = preset("DS-TD3", "HalfCheetah-v3", steps=10)
     # These digests are pinned; with other digests, all finished studies would start again.
-    assert run_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
+    for method, digest in (("DS-SAC", "915ceeb3"), ("DS-TD3", "82fa68ea")):
+        config = preset(method, "HalfCheetah-v3", steps=10)
+        assert run_id(config) == f"{method}_HalfCheetah-v3_seed0_{digest}"
     assert run_id(replace(config, gamma=0.9)) != run_id(config)
     assert run_id(replace(config, tensorboard=True)) == run_id(config)
     assert run_id(config, version=1) != run_id(config) == run_id(config, version=2)
