@@ -367,16 +367,38 @@ def test_the_largest_uniform_weights_are_distributed_as_if_all_were_drawn() -> N
     for _ in range(400):
         pattern, weights = largest_of_uniform(n_in, n_out, count, bound, rng)
         assert pattern.connections == count
-        ours.append(np.sort(np.abs(weights)))
+        ours.append(np.abs(weights))
         everything = np.abs(rng.uniform(-bound, bound, n_in * n_out))
         theirs.append(np.sort(everything)[-count:])
-    a, b = np.array(ours), np.array(theirs)
+    assert np.ptp(np.mean(ours, axis=0)) < 0.02 * bound  # no position gets larger ones than others
+    a, b = np.sort(ours), np.array(theirs)
     np.testing.assert_allclose(a.mean(axis=0), b.mean(axis=0), atol=bound * 0.004)
     np.testing.assert_allclose(a.std(axis=0), b.std(axis=0), rtol=0.25)
     assert a.max() <= bound
     signs = np.sign(np.concatenate([largest_of_uniform(n_in, n_out, count, 1, rng)[1]
                                     for _ in range(50)]))  # fmt: skip
     assert abs(signs.mean()) < 0.1
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("uniform", 0.1), ("xavier", 0.2)])
+@pytest.mark.parametrize(("topology", "mean"), [("random", 1 / 2), ("largest_weights", 3 / 4)])
+def test_initial_weights_are_uniform_within_the_bound_of_the_full_layer(
+    weights: str, bound: float, topology: str, mean: float
+) -> None:
+    """For 100 inputs and 50 outputs, the bounds are 1 / sqrt(100) and sqrt(6 / (100 + 50))."""
+    config = preset(
+        "Static-TD3", "Pendulum-v1", hidden=(50,), initial_weights=weights,
+        initial_topology=topology,
+    )  # fmt: skip
+    critics = build_agent(config, architecture(config, 97, 3)).learners["critics"].network
+    values = critics.layout.read(critics.parameters, (0, 0))
+    magnitudes = np.abs(values) / bound
+    assert values.size == 100 * 50 / 2
+    assert 0.99 < magnitudes.max() <= 1
+    assert magnitudes.mean() == pytest.approx(mean, rel=0.03)
+    assert abs(np.sign(values).mean()) < 0.06
+    biases = np.abs(critics.layout.read(critics.parameters, (0, 0), "bias"))
+    assert 0.9 * bound < biases.max() <= bound if weights == "uniform" else not biases.any()
 
 
 def test_orthogonal_matrices_and_their_largest_entries() -> None:
@@ -386,6 +408,9 @@ def test_orthogonal_matrices_and_their_largest_entries() -> None:
         assert matrix.shape == (n_out, n_in)
         small_side = matrix.T @ matrix if n_out >= n_in else matrix @ matrix.T
         np.testing.assert_allclose(small_side, np.eye(min(n_in, n_out)), atol=1e-6)
+        # With every matrix Q, -Q is as likely, so every entry has the mean 0.
+        means = np.mean([orthogonal_matrix(n_in, n_out, rng) for _ in range(400)], axis=0)
+        assert np.abs(means).max() < 0.1
     pattern = largest_of_matrix(np.array([[1, -5, 2], [2, 0, -3]], np.float32), 3)
     assert pattern.positions.tolist() == [1, 2, 5]  # the tie of 2 goes to the lower position
 
