@@ -26,12 +26,15 @@ import children
 import sparl
 from children import wait_until
 from sparl import user_modules
+from sparl.architecture import architecture
 from sparl.arguments import parse_config
-from sparl.build import schedule
+from sparl.build import build_agent, schedule
 from sparl.cli import main
 from sparl.configuration import Config
 from sparl.methods import preset
 from sparl.training import machine
+from sparl.training.agent_file import load_agent
+from sparl.training.run_folder import RunFolder
 
 SMALL = [
     "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",
@@ -88,7 +91,7 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     topology = rows(finished_run / "topology.csv")
     assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
     actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
-    assert {row["connections"] for row in actor} == {"128"}
+    assert {(row["connections"], row["fraction"]) for row in actor} == {("128", "0.05")}
     for row in actor:  # all dead links, and in addition 5 % of the live ones
         dead, live = int(row["dropped_dead"]), int(row["dropped_live"])
         assert live == int(0.05 * (128 - dead) + 0.5)
@@ -96,6 +99,11 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert any(row["dropped_dead"] != "0" for row in actor)
     overlaps = [float(row["initial_overlap"]) for row in actor]
     assert all(0.7 < overlap < 1 for overlap in overlaps)
+    config = RunFolder.open(finished_run).config()
+    initial = build_agent(config, architecture(config, 3, 1)).actor.layout.pattern((0, 1))
+    last = load_agent(finished_run).actor.layout.pattern((0, 1))
+    kept = np.isin(last.positions, initial.positions).mean()
+    assert overlaps[-1] == pytest.approx(kept)
 
     run = json.loads((finished_run / "run.json").read_text())
     assert run["state"] == "finished"
@@ -866,7 +874,6 @@ def test_a_signal_keeps_the_evaluations(tmp_path: Path, number: signal.Signals, 
 def test_two_processes_do_not_share_a_run_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from sparl.training.run_folder import RunFolder
 
     folder = RunFolder.create(Config(run_dir=str(tmp_path / "run")))
     try:

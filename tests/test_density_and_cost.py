@@ -284,6 +284,24 @@ def test_counted_multiply_adds_per_sample_and_update() -> None:
         assert result["flops"]["counted"]["dense"] == pytest.approx(2e8 * 807_552)
 
 
+def test_the_costs_of_small_sac_networks_equal_those_worked_out_by_hand() -> None:
+    """The actor's layers are 3 x 10 and 10 x 4, and those of each of two critics 5 x 10 and 10 x 1.
+
+    Multiply-adds of an update, with 3 states per window: 3 * 70 and 2 * 60 for the target; 2 * 60,
+    2 * 60 and 2 * 10 for the critics' outputs and gradients; 70, 2 * 60 and 2 * (10 + 2 * 10) for
+    the actor's loss and its gradient with respect to the 2 actions; 70 and 40 for the actor's.
+    """
+    config = preset("SAC", "Pendulum-v1", hidden=(10,), batch_size=7, steps=11, n_step=3)
+    result = cost(config, 3, 2)
+    samples, updates = 7 * 11, 210 + 120 + 120 + 120 + 20 + 70 + 120 + 60 + 70 + 40
+    assert result["flops"]["counted"]["sparse"] == 2 * samples * updates
+    assert result["flops"]["counted"]["dense"] == 2 * samples * (updates - 2 * 70)  # 1 state
+    assert result["flops"]["paper"]["sparse"] == 6 * samples * (2 * 60 + 70)
+    assert result["bytes"] == {
+        "weights": 4 * 190, "indices": 8 * 190, "moments": 2 * 4 * 190, "targets": 4 * 120,
+    }  # fmt: skip
+
+
 def test_costs_grow_with_batch_steps_and_the_actors_rate() -> None:
     base = cheetah("DS-TD3")["flops"]
     for fields in ({"batch_size": 200}, {"steps": 2_000_000}):

@@ -329,6 +329,21 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ time
 
 
+def test_connections_and_flops_of_the_runs_are_in_the_table_of_costs(runs: Path) -> None:
+    rows = costs(collect([runs])).rows
+    ours, dense, updates = row_of(rows, "DS-TD3"), row_of(rows, "TD3"), 200_000
+    assert (ours["connections"], ours["dense_connections"]) == (106_169, 214_784)
+    assert ours["size_ratio_with_targets"] == 106_169 / 214_784
+    assert ours["action_flops_ratio"] == 36_215 / 71_424
+    # 6 B T (2 Q + A / d) with a batch of 100, and connections Q of a critic and A of the actor
+    assert ours["paper_flops"] == 600 * updates * (2 * 34_977 + 36_215 / 2)
+    assert ours["paper_flops_ratio"] == pytest.approx(0.4918, abs=5e-5)
+    assert dense["counted_flops"] == pytest.approx(200 * updates * 807_552)
+    assert ours["counted_flops_ratio"] == ours["counted_flops"] / dense["counted_flops"]
+    curve = figures_of(runs)[f"flops-{ENV}"].series[0]
+    assert curve.x[-1] == dense["counted_flops"]
+
+
 def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
     # The 41 evaluations take 401 seconds of wall-clock time.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads

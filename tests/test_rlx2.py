@@ -34,23 +34,27 @@ from sparl.topology.propose import TopologyMethod, propose
 
 
 @pytest.mark.parametrize(
-    ("method", "task", "size", "test_flops"),
+    ("method", "task", "size", "train_flops", "test_flops"),
     [
-        ("RLx2-TD3", "HalfCheetah", 0.133, 0.100), ("RLx2-TD3", "Hopper", 0.040, 0.020),
-        ("RLx2-TD3", "Walker2d", 0.043, 0.030), ("RLx2-TD3", "Ant", 0.093, 0.040),
-        ("RLx2-SAC", "HalfCheetah", 0.180, 0.100), ("RLx2-SAC", "Hopper", 0.044, 0.020),
-        ("RLx2-SAC", "Walker2d", 0.100, 0.100), ("RLx2-SAC", "Ant", 0.220, 0.100),
+        ("RLx2-TD3", "HalfCheetah", 0.133, 0.138, 0.100),
+        ("RLx2-TD3", "Hopper", 0.040, 0.043, 0.020),
+        ("RLx2-TD3", "Walker2d", 0.043, 0.045, 0.030),
+        ("RLx2-TD3", "Ant", 0.093, 0.100, 0.040),
+        ("RLx2-SAC", "HalfCheetah", 0.180, 0.197, 0.100),
+        ("RLx2-SAC", "Hopper", 0.044, 0.048, 0.020),
+        ("RLx2-SAC", "Walker2d", 0.100, 0.113, 0.100),
+        ("RLx2-SAC", "Ant", 0.220, 0.239, 0.100),
     ],
-)  # fmt: skip
-def test_main_tables_size_and_test_flops(
-    method: str, task: str, size: float, test_flops: float
+)
+def test_main_tables_size_and_flops(
+    method: str, task: str, size: float, train_flops: float, test_flops: float
 ) -> None:
     result = cost(preset(method, f"{task}-v3"), *SIZES[task])
     assert round(result["size_ratio_with_targets"], 3) == size
     assert round(result["inference_flops_ratio"], 3) == test_flops
-    assert result["published"]["size_ratio_with_targets"] == size
+    assert list(result["published"].values()) == [size, train_flops, test_flops]
     assert result["flops"]["paper"] is None
-    assert 0.75 < result["flops"]["counted"]["ratio"] / result["published"]["train_flops_ratio"] < 1
+    assert 0.75 < result["flops"]["counted"]["ratio"] / train_flops < 1
 
 
 def test_ds_sac_has_the_papers_connections() -> None:
@@ -293,6 +297,31 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     assert sum(e.returned for e in learner.topology_updates) > 0
     agent.update(next(stream))
     assert learner.adam.steps == steps + 1
+
+
+@pytest.mark.parametrize("method", ["RigL-TD3", "DS-TD3"])
+def test_records_of_topology_updates_agree_with_the_connections_before_and_after(
+    method: str,
+) -> None:
+    agent = agent_of(small(method, steps=60))  # 59 updates after a warm-up of 1 step
+    learner, records = agent.critics_learner, 0
+    initial = before = dict(agent.critics.layout)
+    for update, batch in enumerate(itertools.islice(batches(), 40), start=1):
+        agent.update(batch)
+        after = dict(agent.critics.layout)
+        for record in learner.topology_updates:
+            first, old, new = (
+                set(patterns[record.member, record.layer].positions.tolist())
+                for patterns in (initial, before, after)
+            )
+            assert record.initial_overlap == pytest.approx(len(new & first) / len(new))
+            assert record.moved - record.returned == len(new - old)
+            cosine = 0.5 / 2 * (1 + np.cos(np.pi * update / 59))
+            assert record.fraction == pytest.approx(0.05 if method == "DS-TD3" else cosine)
+            records += 1
+        learner.topology_updates.clear()
+        before = after
+    assert records >= 4 * 10  # two hidden layers of two critics
 
 
 @pytest.mark.parametrize(
