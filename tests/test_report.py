@@ -779,8 +779,9 @@ def test_archive_copies_and_names_the_commit(runs: Path, tmp_path: Path) -> None
     to, run = tmp_path / "results", runs / "ds-1"
     assert main(["archive", str(run), "--to", str(to), "--commit", "0123456789"]) == 0
     kept = to / ENV / "DS-TD3_seed1"
-    assert (kept / "evaluations.csv").read_bytes() == (run / "evaluations.csv").read_bytes()
-    assert not (kept / "agent.safetensors").exists()
+    copied = {"config.toml", "evaluations.csv", "metrics.csv", "topology.csv", "degrees.json"}
+    assert {path.name for path in kept.iterdir()} == copied | {"run.json"}
+    assert all((kept / name).read_bytes() == (run / name).read_bytes() for name in copied)
     about = json.loads((kept / "run.json").read_text())
     assert about["versions"]["commit"] == "0123456789"
     assert about["machine"]["cpu"] == "a CPU"

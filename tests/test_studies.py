@@ -476,7 +476,6 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     with_commit: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(execute, "start", start_here)
-    monkeypatch.setattr("sparl.archive.archive.ACTOR_EPISODES", 3)
     path, archive = study_file(tmp_path, SMALL), tmp_path / "archive"
     (first, second) = read_study(path).units
     to_archive = ["--archive", str(archive)]
@@ -485,9 +484,9 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     kept = archive / "Pendulum-v1" / "DS-TD3_seed0"
     about = json.loads((kept / "run.json").read_text())
     assert (about["versions"]["commit"], about["preset"]) == (with_commit, 2)
-    assert about["actor"]["episodes"] == 3
+    assert about["actor"]["episodes"] == 100
     capsys.readouterr()
-    assert main(["evaluate", str(kept), "--episodes", "3", "--json"]) == 0
+    assert main(["evaluate", str(kept), "--episodes", "100", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["mean"], again["std"]) == (about["actor"]["mean"], about["actor"]["std"])
     other = archive / "Pendulum-v1" / "DS-TD3_seed1"
