@@ -476,7 +476,8 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     with_commit: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(execute, "start", start_here)
-    path, archive = study_file(tmp_path, SMALL), tmp_path / "archive"
+    small = SMALL + "max_episode_steps = 20\n"
+    path, archive = study_file(tmp_path, small), tmp_path / "archive"
     (first, second) = read_study(path).units
     to_archive = ["--archive", str(archive)]
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), *to_archive]) == 0
@@ -497,7 +498,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     # Use another folder and another file, with the same runs described differently and one more.
     monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
     started: list[str] = []
-    words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
+    words_ = small.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
     asked = study_file(tmp_path, words_ + "stop_at = 300\nhorizon_env_steps = 300\n", "other.toml")
     assert {unit.id for unit in read_study(asked).units} == {first.id, second.id}
     elsewhere = ["--folder", str(tmp_path / "elsewhere")]
