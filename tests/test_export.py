@@ -22,7 +22,7 @@ import sparl
 from sparl.cli import main
 from sparl.export import arrays, c_check, command
 from sparl.export.c_header import TOLERANCE, VECTORS
-from sparl.export.c_source import CodedLayer, Tanh, c_source
+from sparl.export.c_source import CodedLayer, CSource, Tanh, c_source
 from sparl.export.policy import Layer, Policy
 from sparl.export.task import describe
 from sparl.networks.spec import Activation
@@ -165,10 +165,12 @@ def test_the_built_in_tanh_is_accurate() -> None:
 def test_self_check_finds_a_wrong_constant() -> None:
     rng = np.random.default_rng(1)
     exported = policy(rng, (5, 8, 20), (8, 2, 9))
-    other = policy(rng, (5, 8, 20), (8, 2, 9))
+    first, last = exported.layers
+    other = replace(last, bias=last.bias + np.float32(1e-4))
     observations = rng.normal(size=(VECTORS, 5)).astype(np.float32)
     right = c_source(exported, "policy", observations, "tanhf", [])
-    wrong = c_source(other, "policy", observations, "tanhf", [])
+    changed = Policy([first, other], exported.low, exported.high)
+    wrong = c_source(changed, "policy", observations, "tanhf", [])
     vectors = right.source[right.source.index("#ifdef POLICY_SELF_CHECK") :]
     constants = wrong.source[: wrong.source.index("#ifdef POLICY_SELF_CHECK")]
     mixed = type(right)(right.header, constants + vectors, 0, 0)
@@ -435,13 +437,24 @@ def test_the_compiled_c_plays_complete_episodes(
         assert f"return {ours.mean:,.3f}" in printed
 
 
+@pytest.mark.parametrize(
+    ("every", "one", "code"), [(5e-7, 5e-6, 0), (1.8e-6, 0, 3), (0, 1.8e-5, 3), (0, np.nan, 3)]
+)
 def test_an_export_that_gives_other_actions_is_not_written(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command.c_check, "run", lambda c, s, n, observations: observations[:, :1])
-    assert main(["export", str(run), "--format", "c", "--out", str(tmp_path / "out")]) == 3
-    assert "nothing was written" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    every: float, one: float, code: int,
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The differences of every action and of a single one are in units of half the range, 2."""
+
+    def run_c(compiler: str, source: CSource, name: str, observations: Array) -> Array:
+        actions = Policy.of(sparl.load(run)).predict(observations) + np.float32(2 * every)
+        actions[7] += 2 * one
+        return actions
+
+    monkeypatch.setattr(command.c_check, "run", run_c)
+    assert main(["export", str(run), "--format", "c", "--out", str(tmp_path / "out")]) == code
+    assert ("nothing was written" in capsys.readouterr().err) == (code == 3)
+    assert (tmp_path / "out").exists() == (code == 0)
 
 
 @pytest.mark.parametrize("flags", [["--int8"], ["--tanh", "built-in"]])

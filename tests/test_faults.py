@@ -329,8 +329,12 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 def test_a_replay_that_exceeds_the_memory_is_rejected_with_a_capacity_that_fits(
     tmp_path: Path, error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "memory_bytes", lambda: 10_000_000)
     words = ["train", "--env", "bad_environments:Good-v0", "--run-dir", str(tmp_path / "run")]
+    monkeypatch.setattr(assemble, "memory_bytes", lambda: 1_000_000_000)
+    end = ["--steps", "1_000_000_000", "--stop-at", "1_000_000_000"]
+    said = error_line(6, *words, *flags(), *end, "--replay-capacity", "1_000_000_000")
+    assert "a run may use at most 0.9 GB (90 % of the memory)" in said
+    monkeypatch.setattr(assemble, "memory_bytes", lambda: 10_000_000)
     words += [*flags(), "--steps", "1_000_000", "--stop-at", "1_000_000"]
     said = error_line(6, *words)
     fits = re.search(r"--replay-capacity (\d+) would fit", said)

@@ -14,7 +14,7 @@ from safetensors.numpy import load
 
 import sparl
 from resuming import results, stopped_at
-from sparl.agents.observation_normalizer import EPSILON, ObservationStatistics, RawObservations
+from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.errors import DataError
 from sparl.export import arrays, c_check
 from sparl.export.c_source import c_source
@@ -62,7 +62,7 @@ def test_normalised_observations_have_mean_zero_and_deviation_one() -> None:
     normalized = statistics(observations)
     assert normalized.dtype == np.float32
     np.testing.assert_allclose(normalized.mean(axis=0), 0, atol=1e-3)
-    expected = observations.std(axis=0) / np.sqrt(statistics.variance + EPSILON)
+    expected = observations.std(axis=0) / np.sqrt(statistics.variance + 1e-8)
     np.testing.assert_allclose(normalized.std(axis=0), expected, rtol=1e-3)
 
 
