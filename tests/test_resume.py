@@ -426,6 +426,23 @@ def test_options_that_do_not_affect_results_may_change_when_a_run_is_resumed(
     assert results(run.path) == results(whole.path)
 
 
+@pytest.mark.parametrize(("threads", "at_first", "later"), [(None, 4, 3), (6, 6, 3), (2, 2, 2)])
+def test_a_run_has_4_threads_by_default_and_no_more_than_the_cores_when_resumed(
+    threads: int | None, at_first: int, later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded() -> int:
+        return int(json.loads((tmp_path / "run/run.json").read_text())["machine"]["threads"])
+
+    for module in (assemble, machine):
+        monkeypatch.setattr(module, "available_cores", lambda: 8)
+    with stopped_at(30):
+        sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "run", **{**SMALL, "threads": threads})
+    assert recorded() == at_first
+    monkeypatch.setattr(assemble, "available_cores", lambda: 3)
+    sparl.resume(tmp_path / "run")
+    assert recorded() == later
+
+
 def test_event_files_can_be_switched_on_and_off_when_a_run_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
