@@ -25,9 +25,10 @@ from sparl.cli import main
 from sparl.identity import results_version, run_id
 from sparl.methods import METHODS, preset
 from sparl.report.runs import collect
-from sparl.studies import execute
+from sparl.studies import estimate, execute
 from sparl.studies.command import RunOptions, _again
-from sparl.studies.progress import Progress, progress
+from sparl.studies.estimate import Estimate
+from sparl.studies.progress import Progress, progress, table
 from sparl.studies.study import Unit, read_studies, read_study
 from sparl.studies.unit import words
 from sparl.training.machine import versions
@@ -113,6 +114,17 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
         *(("SAC", 7, gamma, 0.1) for gamma in (0.9, 0.99)),
     }
     assert [u.config.seed for u in study.units] == [0, 0, 1, 1, 7, 7]
+
+
+def test_the_first_seed_of_a_configuration_is_its_smallest_in_any_file(tmp_path: Path) -> None:
+    grid = "[grid]\ngamma = [0.9, 0.99]\n"
+    study = read_studies([
+        study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = [3, 2]"), "one.toml"),
+        study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = [5, 1]") + grid, "two.toml"),
+    ])  # fmt: skip
+    runs = [(unit.config.seed, unit.config.gamma) for unit in study.units]
+    assert runs == [(2, 0.99), (3, 0.99), (1, 0.9), (1, 0.99), (5, 0.9), (5, 0.99)]
+    assert study.first_seeds == {study.units[2].id, study.units[3].id}
 
 
 def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
@@ -430,6 +442,22 @@ def test_dry_run_estimates_and_writes_nothing(
     assert printed.count("DS-TD3_Pendulum-v1_seed") == 2
     assert "estimated from 1 short trial" in printed
     assert not folder.exists()
+
+
+def test_the_remaining_time_is_that_of_the_remaining_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_trial", lambda config: Estimate(80.0, 5))
+    one, two = read_study(study_file(tmp_path, SMALL)).units  # of 300 steps
+    needs, trials = estimate.estimates({one: 0, two: 75})
+    assert (needs, trials) == ({one.id: Estimate(80.0, 5), two.id: Estimate(60.0, 5)}, 1)
+    # 225 and 300 steps remain, at 1.25 steps per second; a finished run does not count.
+    every = [
+        Progress(two, "running", 75, 1.25),
+        Progress(one, "waiting"),
+        Progress(one, "finished"),
+    ]
+    assert table(every, 80).endswith("1 finished, 1 running, 1 waiting; about 7 min left")
 
 
 def test_one_run_is_reported_in_the_singular(
