@@ -69,15 +69,6 @@ def test_an_agent_file_gives_access_to_all_networks(run: sparl.training.run.Run)
     assert (first.mask() != second.mask()).any()
 
 
-def test_a_layer_converts_to_scipy(run: sparl.training.run.Run) -> None:
-    pytest.importorskip("scipy")
-    for layer in sparl.load(run).networks["actor"].layers:
-        found = layer.to_scipy()
-        assert found.format == "csr"
-        assert found.nnz == layer.connections
-        np.testing.assert_array_equal(found.toarray(), dense(layer))
-
-
 def test_a_missing_package_is_named(
     run: sparl.training.run.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,9 @@ import onnxruntime
 import pytest
 
 import sparl
+from hostile.test_attacks import wide
 from sparl.cli import main
+from sparl.errors import UsageError
 from sparl.export import onnx_model
 
 
@@ -50,3 +52,8 @@ def test_an_export_with_wrong_weights_is_not_written(
     assert main(["export", str(tmp_path), "--format", "onnx"]) == 3
     assert "nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "export").exists()
+
+
+def test_absent_connections_that_onnx_would_store_are_counted_first() -> None:
+    with pytest.raises(UsageError, match="3,600,120,000 bytes"):
+        onnx_model.onnx_model(wide(30_000), "policy")

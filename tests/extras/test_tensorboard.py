@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hostile.orphans import check_that_children_hold_no_files
+from hostile.small import FLAGS
 from sparl.methods import preset
 from sparl.training.assemble import assemble
 
@@ -89,3 +91,8 @@ def test_the_name_of_a_run_folder_may_contain_any_bytes(tmp_path: Path) -> None:
     reader = EventAccumulator(str(tmp_path))
     reader.Reload()
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(100, 1)]
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_surviving_child_does_not_keep_the_event_file_open(tmp_path: Path) -> None:
+    check_that_children_hold_no_files(tmp_path / "run", *FLAGS, "--tensorboard")

@@ -1,4 +1,4 @@
-"""A layer of a trained agent converts to a PyTorch tensor."""
+"""A layer of a trained agent converts to a PyTorch tensor and to a SciPy array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import sparl
 
 
-def test_a_layer_converts_to_a_sparse_csr_tensor(tmp_path: Path) -> None:
+def test_a_layer_converts_to_sparse_csr_matrices(tmp_path: Path) -> None:
     run = sparl.train(
         "DS-TD3", "Pendulum-v1", steps=30, hidden=(8,), warmup_env_steps=20, evaluation_episodes=1,
         run_dir=tmp_path / "run", quiet=True,
@@ -25,3 +25,7 @@ def test_a_layer_converts_to_a_sparse_csr_tensor(tmp_path: Path) -> None:
         dense = np.zeros(layer.shape, np.float32)
         dense[layer.mask()] = layer.weights
         np.testing.assert_array_equal(tensor.to_dense().numpy(), dense)
+        array = layer.to_scipy()
+        assert array.format == "csr"
+        assert array.nnz == layer.connections
+        np.testing.assert_array_equal(array.toarray(), dense)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 
 import sparl
+from hostile.test_trust import HOSTILE_FIELDS, MODULE, commands, rejected, set_fields
 from sparl.cli import main
 
 
@@ -88,3 +91,25 @@ def test_an_unavailable_renderer_is_reported_in_one_line(
     assert done.returncode == 4
     assert done.stderr.startswith("sparl: environment Hopper-v5 cannot render images: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("fields", HOSTILE_FIELDS, ids=str)
+def test_the_configuration_of_a_played_run_passes_the_check_of_the_command_line(
+    fields: dict[str, Any], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    set_fields(copy, **fields)
+    assert "config.toml" in rejected(capsys, commands(copy)["play"])
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_module_that_a_played_run_names_is_not_imported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    set_fields(copy, env="evil_module:Evil-v0")
+    said = rejected(capsys, commands(copy)["play"])
+    assert f"sparl --import evil_module play {copy}" in said
+    assert not (tmp_path / "was_imported").exists()

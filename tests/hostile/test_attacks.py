@@ -171,16 +171,6 @@ def test_absent_connections_take_no_memory_in_the_check_of_arrays() -> None:
     assert peak < 50e6
 
 
-def test_absent_connections_that_onnx_would_store_are_counted_first() -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    from sparl.errors import UsageError
-    from sparl.export.onnx_model import onnx_model
-
-    with pytest.raises(UsageError, match="3,600,120,000 bytes"):
-        onnx_model(wide(30_000), "policy")
-
-
 # ------------------------------------------------------------------ one bad run among many
 
 

@@ -18,7 +18,8 @@ import pytest
 
 import bad_environments as bad
 import sparl
-from resuming import results, stopped_at
+from hostile.orphans import check_that_children_hold_no_files
+from resuming import results
 from sparl.cli import main
 from sparl.errors import EnvironmentFault
 from sparl.training.environment import Environment
@@ -255,49 +256,9 @@ def test_workers_of_an_environment_have_default_handlers(
     assert results(tmp_path / "run") == results(without.path)
 
 
-class Orphans(bad.Good):
-    """Forks, during an episode, a child that keeps the inherited descriptors open."""
-
-    def step(self, action: Any) -> Any:
-        if self.steps == 5:
-            child = os.fork()
-            if not child:
-                try:
-                    signal.alarm(60)
-                    signal.pause()
-                finally:
-                    os._exit(0)
-            with Path(os.environ["MARK"]).open("a") as mark:
-                mark.write(f"{child} ")
-        return super().step(action)
-
-
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("tensorboard", [False, True])
-def test_a_surviving_child_does_not_keep_the_run_locked(
-    tensorboard: bool, tmp_path: Path, register: Callable[[type], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if tensorboard:
-        pytest.importorskip("tensorboard")
-    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
-    register(Orphans)
-    run = tmp_path / "run"
-    flags = ["--tensorboard"] if tensorboard else []
-    with stopped_at(25):
-        assert main(["train", "--env", ENV, "--run-dir", str(run), *FLAGS, *flags]) == 143
-    children = [int(pid) for pid in (tmp_path / "mark").read_text().split()]
-    try:
-        assert children
-        assert not RunFolder.open(run).in_use()
-        for child in children:
-            held = [str(fd.readlink()) for fd in Path(f"/proc/{child}/fd").iterdir()]
-            assert not [path for path in held if path.startswith(str(run))]
-        assert main(["resume", str(run)]) == 0
-    finally:
-        for child in [int(pid) for pid in (tmp_path / "mark").read_text().split()]:
-            os.kill(child, signal.SIGTERM)  # they must not have inherited sparl's handler
-            assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+def test_a_surviving_child_does_not_keep_the_run_locked(tmp_path: Path) -> None:
+    check_that_children_hold_no_files(tmp_path / "run", *FLAGS)
 
 
 class DiesOfCtrlC(bad.Good):

@@ -160,14 +160,12 @@ HOSTILE_FIELDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", HOSTILE_FIELDS, ids=str)
 @pytest.mark.parametrize(
     "command",
-    ["evaluate", "info", "resume", "play", "export c", "export npz", "report", "archive"],
+    ["evaluate", "info", "resume", "export c", "export npz", "report", "archive"],
 )
 def test_a_runs_configuration_passes_the_check_of_the_command_line(
     command: str, fields: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    if command == "play":
-        pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setattr(c_check, "run", lambda *_: pytest.fail("C was compiled"))
     set_fields(run, **fields)
     assert "config.toml" in rejected(capsys, commands(run)[command])
@@ -226,12 +224,10 @@ def test_json_files_contain_no_control_characters(
 # ------------------------------------------------------------------ nothing is imported
 
 
-@pytest.mark.parametrize("command", ["evaluate", "resume", "play", "export c", "export npz"])
+@pytest.mark.parametrize("command", ["evaluate", "resume", "export c", "export npz"])
 def test_a_module_that_a_run_names_is_not_imported(
     command: str, run: Path, module: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if command == "play":
-        pytest.importorskip("imageio_ffmpeg")
     set_fields(run, env="evil_module:Evil-v0", steps=90)
     (run / "observations.safetensors").unlink()
     manifest = json.loads((run / "agent.json").read_text())
