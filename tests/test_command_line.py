@@ -99,10 +99,13 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert any(row["dropped_dead"] != "0" for row in actor)
     overlaps = [float(row["initial_overlap"]) for row in actor]
     assert all(0.7 < overlap < 1 for overlap in overlaps)
-    config = RunFolder.open(finished_run).config()
-    initial = build_agent(config, architecture(config, 3, 1)).actor.layout.pattern((0, 1))
-    last = load_agent(finished_run).actor.layout.pattern((0, 1))
-    kept = np.isin(last.positions, initial.positions).mean()
+    resolved = RunFolder.open(finished_run).config()
+    untrained = build_agent(resolved, architecture(resolved, 3, 1))
+    initial, final = (
+        agent.actor.layout.pattern((0, 1)).positions
+        for agent in (untrained, load_agent(finished_run))
+    )
+    kept = np.isin(final, initial).mean()
     assert overlaps[-1] == pytest.approx(kept)
 
     run = json.loads((finished_run / "run.json").read_text())
