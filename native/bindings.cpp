@@ -4,6 +4,7 @@
 #include "bindings.h"
 #include "dispatch.h"
 #include "pattern_blocks.h"
+#include "subnormals.h"
 #include <cstdlib>
 
 using namespace nb::literals;
@@ -55,6 +56,7 @@ NB_MODULE(_native, m) {
     }
   }
 
+  m.attr("flushes_subnormals") = kFlushesSubnormals;
   m.def("isa", [] { return std::string(kernels().name); }, "Return the instruction set in use.");
   m.def(
       "available_isas",

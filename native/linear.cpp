@@ -1,4 +1,5 @@
 #include "linear.h"
+#include "subnormals.h"
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -60,6 +61,7 @@ Linear::Linear(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t
 
 void Linear::outputs(const Kernels& k, const float* parameters, Activation activation,
                      const float* x, float* y, size_t stride, uint32_t samples) const {
+  const FlushSubnormals mode;
   k.product(forward.view(), parameters, parameters + connections(), x, y, nullptr,
             activation == Activation::relu ? Epilogue::relu : Epilogue::none, stride, samples);
   if (activation == Activation::tanh) k.tanh_rows(n_out, y, stride, samples);
@@ -68,6 +70,7 @@ void Linear::outputs(const Kernels& k, const float* parameters, Activation activ
 void Linear::input_gradient(const Kernels& k, const float* weights, const float* dy,
                             Activation before, const float* x, float* dx, size_t stride,
                             uint32_t samples) const {
+  const FlushSubnormals mode;
   const bool gated = before == Activation::relu; // the product also applies ReLU's derivative
   k.product(transposed.view(), weights, nullptr, dy, dx, gated ? x : nullptr,
             gated ? Epilogue::gate : Epilogue::none, stride, samples);

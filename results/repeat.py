@@ -30,6 +30,7 @@ from sparl.text_table import Column, table_lines
 from sparl.training.callbacks import ActiveRun, Callback, Callbacks
 from sparl.training.evaluate import Evaluation
 from sparl.training.interrupt import StoppedBy
+from sparl.training.machine import machine as current_machine
 from sparl.training.machine import made_with
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 from sparl.training.start import train
@@ -109,7 +110,9 @@ def evaluations(path: Path) -> Evaluations:
 
 def other_conditions(run: FinishedRun) -> list[str]:
     """Describe each condition that affects results and differs from that of the archived run."""
-    here = conditions(made_with(), platform.platform(), results_version(run.config))
+    here = conditions(
+        {**made_with(), **current_machine()}, platform.platform(), results_version(run.config)
+    )
     machine = run.about.get("machine", {})
     there = conditions(
         {**run.about.get("versions", {}), **machine}, str(machine.get("system", "")),
@@ -128,13 +131,14 @@ def conditions(made_with: Mapping[str, str], system: str, version: int) -> dict[
     """Return the conditions that affect results, by name.
 
     Args:
-        made_with: versions of packages, and the instruction set.
+        made_with: versions of packages, the instruction set, and the treatment of subnormals.
         system: the platform, for example "Linux-6.1-x86_64-with-glibc2.36".
         version: the version of the results; see `sparl.identity.results_version`.
     """
     names = ("numpy", "gymnasium", "mujoco", "instruction_set")
     return {
         **{name: made_with.get(name, "unknown") for name in names},
+        "subnormals": made_with.get("subnormals", "kept"),
         "the C library": system.rpartition("-with-")[2] or "unknown",
         "the version of the results": str(version),
     }

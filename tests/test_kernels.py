@@ -463,6 +463,19 @@ def test_joined_inputs_are_one_input(isa: str) -> None:
     assert np.array_equal(p.run_forward()[0], joined)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_products_flush_subnormal_weights_and_other_code_does_not(isa: str, threads: int) -> None:
+    n, pool = 64, _native.Pool(threads)
+    stack = _native.Stack([[_native.Linear(n, n, np.arange(n * n), 0)]], ["linear"])
+    parameters = np.full(n * n + n, 1e-40, np.float32)
+    y, trace = stack.forward(parameters, [np.full((256, n), 1e10, np.float32)], pool)
+    dy, out = np.full((1, 256, n), 1e10, np.float32), np.empty_like(parameters)
+    dx = stack.gradient(parameters, trace, dy, out, True, pool)
+    for result in (y, dx):
+        assert (result == 0).all() if _native.flushes_subnormals else (result > 0).all()
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+
+
 @pytest.mark.parametrize("output", ["linear", "tanh"])
 def test_the_oracles_gradient_by_central_differences(output: str) -> None:
     """The oracle's gradient is the derivative of its forward pass."""
@@ -848,6 +861,16 @@ def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
     np.testing.assert_allclose(m, 1 - 0.9, rtol=2 * EPS)
     np.testing.assert_allclose(v, 1 - 0.999, rtol=2 * EPS)
     np.testing.assert_allclose(p, -1e-3, rtol=8 * EPS)
+
+
+def test_adam_computes_with_subnormal_numbers(isa: str) -> None:
+    """The weights of inactive neurons change their signs near 1e-36; see docs/performance.md."""
+    p = np.array([3e-38, -3e-38, 2e-38, 1e-42, 0], np.float32)
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    expected = p - np.float32(2.95e-38) * np.sign(p)
+    adam_step(p, np.sign(p), m, v, 1, 2.95e-38, 0.9, 0.999, 1e-8, 0.0)
+    np.testing.assert_allclose(p, expected, rtol=0, atol=1e-43)
+    assert 0 < p[0] < np.finfo(np.float32).smallest_normal
 
 
 # ---------------------------------------------------------------- target updates

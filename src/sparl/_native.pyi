@@ -8,6 +8,8 @@ import numpy
 import numpy.typing
 
 
+flushes_subnormals: bool = True
+
 def isa() -> str:
     """Return the instruction set in use."""
 

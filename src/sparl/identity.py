@@ -34,7 +34,8 @@ def results_version(config: Config) -> int:
     Runs with different versions have different results. Every run of sparl 0.1 has version 1, which
     its files do not record. Since sparl 0.2, the version is 2 for every configuration whose results
     changed in that release: those with topology updates, narrow networks, a learned temperature, or
-    a delay of n-step targets.
+    a delay of n-step targets. Changes of rounding alone, such as another instruction set or the
+    treatment of subnormal numbers, do not raise the version.
     """
     delayed = config.n_step > 1 and config.n_step_delay_updates > 0
     changed = config.topology_scheduled or config.narrow or delayed

@@ -16,11 +16,16 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """Return the CPU, the number of usable cores, the instruction set and the operating system."""
+    """Return the CPU, its usable cores, the instruction set and the operating system.
+
+    "subnormals" is "flushed" if matrix products compute with 0 instead of subnormal numbers,
+    otherwise "kept", as in runs of earlier versions, which do not have this entry.
+    """
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
         "instruction_set": _native.isa(),
+        "subnormals": "flushed" if _native.flushes_subnormals else "kept",
         "system": platform.platform(),
     }
 
