@@ -1,6 +1,7 @@
-// Subnormal numbers: those nearer to 0 than 2^-126. With weight decay, most weights of a neuron that
-// is inactive in every batch become subnormal. On many Intel processors, a multiply-add with such a
-// number takes about a thousand times as long as one without: .7 us instead of .7 ns on a Xeon.
+// Subnormal numbers: those nearer to 0 than 2^-126. With weight decay, most weights of a neuron
+// that is inactive in every batch become subnormal. On many Intel processors, a multiply-add with
+// such a number takes about a thousand times as long as one without: .7 us instead of .7 ns on a
+// Xeon.
 #pragma once
 #if defined(__x86_64__)
 #include <xmmintrin.h>
