@@ -138,7 +138,7 @@ def conditions(made_with: Mapping[str, str], system: str, version: int) -> dict[
     names = ("numpy", "gymnasium", "mujoco", "instruction_set")
     return {
         **{name: made_with.get(name, "unknown") for name in names},
-        "subnormals": made_with.get("subnormals", "kept"),
+        "the treatment of subnormal numbers": made_with.get("subnormals", "kept"),
         "the C library": system.rpartition("-with-")[2] or "unknown",
         "the version of the results": str(version),
     }

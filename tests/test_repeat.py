@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import signal
 from pathlib import Path
@@ -43,9 +44,12 @@ def test_a_changed_value_is_found(archived: Path, capsys: pytest.CaptureFixture[
     assert str(float(mean) + 1e-9) in out
     about = json.loads((archived / "run.json").read_text())
     about["versions"]["mujoco"] = "2.0.0"
+    about["machine"]["subnormals"] = "rounded"
     (archived / "run.json").write_text(json.dumps(about))
     assert repeat.main([str(archived), *STEPS]) == 2
-    assert "not comparable: mujoco is" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "not comparable: mujoco is" in out
+    assert re.search("; the treatment of subnormal numbers is '.*', but was 'rounded'", out)
     del about["versions"], about["bit_exact"]
     about["machine"]["system"] = 6
     (archived / "run.json").write_text(json.dumps(about))
