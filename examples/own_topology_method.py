@@ -1,9 +1,9 @@
 """Train with a custom topology method: python examples/own_topology_method.py [STEPS].
 
 A topology method consists of a drop rule and a grow rule, which are registered by name. Like SET,
-the method in this example drops the smallest weights. It grows connections at the inputs of a layer
-that have the fewest connections, so that unused inputs are connected again. The run records the
-rule's name. To use the run later, import this module first:
+the method in this example drops the smallest weights. It grows random connections, more of them at
+inputs of a layer with few connections, so that unused inputs are connected again. The run records
+the rule's name. To use the run later, import this module first:
 sparl --import own_topology_method resume RUN
 """
 
@@ -17,10 +17,10 @@ from sparl.topology.rules import grow_rule
 
 @grow_rule("neglected_inputs")
 def grow_at_neglected_inputs(layer, kept, count, rng):
-    """Return free positions, output * n_in + input, at the inputs with the fewest connections."""
+    """Draw free positions, output * n_in + input, with weights 1 / (1 + connections of the input)."""
     free = np.setdiff1d(np.arange(kept.size), kept.positions)
     used = np.bincount(kept.inputs, minlength=kept.n_in)[free % kept.n_in]
-    return free[np.lexsort((rng.random(free.size), used))[:count]]
+    return free[np.argsort(rng.exponential(1 + used))[:count]]
 
 
 if __name__ == "__main__":

@@ -42,11 +42,10 @@ def test_own_topology_method(tmp_path: Path) -> None:
     with (path / "topology.csv").open() as file:
         updated = {row["network"] for row in csv.DictReader(file)}
     assert updated == {"actor", "critics"}
-    # All 574 connections grow at a few of the 256 inputs, which had few connections.
+    # The inputs' numbers of connections become more equal; with random growth, they do not.
     degrees = json.loads((path / "degrees.json").read_text())
-    before, now = (np.array(degrees[when]["actor"][0][1]["out"]) for when in ("initial", "now"))
-    assert 0 < (now > before).sum() < 20
-    assert before[now > before].mean() < 0.8 * before.mean()
+    before, now = (np.std(degrees[when]["critics"][0][1]["out"]) for when in ("initial", "now"))
+    assert now < 0.9 * before
 
 
 def test_custom_environment(tmp_path: Path) -> None:
