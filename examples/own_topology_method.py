@@ -17,7 +17,7 @@ from sparl.topology.rules import grow_rule
 
 @grow_rule("neglected_inputs")
 def grow_at_neglected_inputs(layer, kept, count, rng):
-    """Draw free positions, output * n_in + input, with weights 1 / (1 + connections of the input)."""
+    """Draw free positions, output * n_in + input, mostly at inputs with few connections."""
     free = np.setdiff1d(np.arange(kept.size), kept.positions)
     used = np.bincount(kept.inputs, minlength=kept.n_in)[free % kept.n_in]
     return free[np.argsort(rng.exponential(1 + used))[:count]]
