@@ -29,7 +29,7 @@ class FlushSubnormals {
 #else
 inline constexpr bool kFlushesSubnormals = false;
 
-class FlushSubnormals { // does nothing, because Arm processors are not slowed down
+class FlushSubnormals { // does nothing on other processors
  public:
   FlushSubnormals() {}
 };

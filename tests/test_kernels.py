@@ -864,7 +864,7 @@ def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
 
 
 def test_adam_computes_with_subnormal_numbers(isa: str) -> None:
-    """The weights of inactive neurons change their signs near 1e-36; see docs/performance.md."""
+    """Without them, neurons would stay inactive for ever; see docs/performance.md."""
     p = np.array([3e-38, -3e-38, 2e-38, 1e-42, 0], np.float32)
     m, v = np.zeros_like(p), np.zeros_like(p)
     expected = p - np.float32(2.95e-38) * np.sign(p)

@@ -18,7 +18,7 @@ from sparl import _native
 def machine() -> dict[str, Any]:
     """Return the CPU, its usable cores, the instruction set and the operating system.
 
-    "subnormals" is "flushed" if matrix products compute with 0 instead of subnormal numbers,
+    "subnormals" is "flushed" if products with weights compute with 0 instead of subnormal numbers,
     otherwise "kept", as in runs of earlier versions, which do not have this entry.
     """
     return {
