@@ -18,6 +18,12 @@ from sparl.types import Float64Array
 
 RESAMPLES = 10_000
 Runs = Sequence[FinishedRun]
+Mean = Callable[..., Any]  # np.mean or geometric_mean
+
+
+def geometric_mean(ratios: Float64Array, axis: int) -> Float64Array:
+    """Return the geometric mean of positive ratios along an axis."""
+    return np.asarray(np.exp(np.log(ratios).mean(axis=axis)))
 
 
 @cache
@@ -87,13 +93,14 @@ class Quantity:
         found = mean(ours, of_ours)
         return found / mean(other, of_other) if self.relative else found
 
-    def interval(self, pairs: Sequence[tuple[Runs, Runs]]) -> stat.Interval:
+    def interval(self, pairs: Sequence[tuple[Runs, Runs]], mean: Mean = np.mean) -> stat.Interval:
         """Return the mean over tasks with its 95 % percentile bootstrap interval.
 
         The runs of each method on each task are resampled independently.
 
         Args:
             pairs: the runs of both methods on each task.
+            mean: np.mean or geometric_mean.
         """
         rng = stream(0, "verdicts")
         resampled = []
@@ -102,12 +109,12 @@ class Quantity:
                 rng.integers(len(runs), size=(RESAMPLES, len(runs))) for runs in (ours, other)
             ]
             resampled.append(self._resampled(ours, other, *places))
-        low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-        return stat.Interval(self.mean(pairs), float(low), float(high))
+        low, high = np.quantile(mean(np.array(resampled), axis=0), [0.025, 0.975])
+        return stat.Interval(self.mean(pairs, mean), float(low), float(high))
 
-    def mean(self, pairs: Sequence[tuple[Runs, Runs]]) -> float:
-        """Return the mean of the quantity over tasks."""
-        return float(np.mean([self.of(ours, other) for ours, other in pairs]))
+    def mean(self, pairs: Sequence[tuple[Runs, Runs]], mean: Mean = np.mean) -> float:
+        """Return the mean of the quantity over tasks: np.mean or geometric_mean."""
+        return float(mean(np.array([self.of(ours, other) for ours, other in pairs]), axis=0))
 
 
 def _all(runs: Runs) -> NDArray[Any]:

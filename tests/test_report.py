@@ -89,7 +89,7 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     assert dense["steps_to_dense_final"] == pytest.approx((40 + 20) / 2 * 5000)
     assert dense["runs_that_never_reach_dense"] == 1
     shown = [cells[-1] for cells in returns(collect([runs])).cells()]
-    assert shown == ["75%, 1 of 2 never", "45%", "-"]
+    assert shown == ["75.0%, 1 of 2 never", "45.0%", "-"]
     assert ours["area"] == pytest.approx(sum(rising(2400)) / 1e6)
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
     assert ours["iqm_low"] <= ours["iqm"] <= ours["iqm_high"]
@@ -111,6 +111,20 @@ def test_the_table_of_all_environments(runs: Path, tmp_path: Path) -> None:
     assert row["mean_percent"] == pytest.approx((160 + 50) / 2)
     # HalfCheetah: 5 of 6 pairs; Hopper: none.
     assert row["probability_of_improvement"] == pytest.approx(5 / 6 / 2)
+    assert "[" not in together(collect([runs, tmp_path])).markdown()  # one run on Hopper
+
+
+def test_intervals_in_percent_of_dense_resample_the_dense_runs_too(tmp_path: Path) -> None:
+    for seed, dense in enumerate((50.0, 100.0, 150.0)):
+        write_run(tmp_path / f"a{seed}", "TD3", ENV, [dense] * 40, seed=seed)
+        write_run(tmp_path / f"b{seed}", "DS-TD3", ENV, [100.0] * 40, seed=seed)
+        table = together(collect([tmp_path]))
+        assert ("[" in table.markdown()) == (seed == 2)
+    (row,) = table.rows
+    assert row["iqm_percent"] == pytest.approx(100)
+    # One of 27 resamples contains the same dense run three times.
+    assert (row["iqm_low"], row["iqm_high"]) == pytest.approx((100 / 1.5, 200))
+    assert row["probability_low"] < 0.5 < row["probability_high"]
 
 
 def test_no_percentages_are_computed_for_a_dense_agent_with_return_zero(tmp_path: Path) -> None:
@@ -584,20 +598,22 @@ def test_a_report_into_a_file_is_rejected(
 @pytest.mark.parametrize(
     ("shade", "half", "note"),
     [
-        ("interval", 0.5, "the 95 % bootstrap interval"),
-        ("std", math.sqrt(0.5), "one standard deviation over the runs"),
+        ("interval", 1.0, "drawn for three or more runs, is the 95 % bootstrap interval"),
+        ("std", 1.0, "drawn for two or more runs, is one standard deviation over the runs"),
     ],
 )
 def test_bands_are_the_interval_or_the_standard_deviation(
     shade: Shade, half: float, note: str, tmp_path: Path
 ) -> None:
-    for seed, value in enumerate((1.0, 2.0)):
+    for seed, value in enumerate((1.0, 2.0, 3.0)):
         write_run(tmp_path / str(seed), "TD3", ENV, [value] * 21, seed=seed)
-    found = figures_of(tmp_path, shade=shade)
+        found = figures_of(tmp_path, shade=shade)
+        (series,) = found[f"learning-{ENV}"].series
+        assert (series.low is not None) == (seed + 1 >= (3 if shade == "interval" else 2))
     for kind in ("learning", "flops", "time"):
         (series,) = found[f"{kind}-{ENV}"].series
-        assert series.low == pytest.approx([1.5 - half] * 21)
-        assert series.high == pytest.approx([1.5 + half] * 21)
+        assert series.low == pytest.approx([2 - half] * 21)
+        assert series.high == pytest.approx([2 + half] * 21)
     assert note in all_sections(collect([tmp_path]), shade)[0].note
 
 
@@ -654,6 +670,16 @@ def test_the_performance_profile_falls_exactly_at_the_final_returns(runs: Path) 
         assert shares == pytest.approx([before, after])
 
 
+def test_the_profile_compares_methods_in_the_same_environments(runs: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "static", "Static-TD3", ENV, rising(1.0))
+    methods = [s.method for s in figures_of(runs, tmp_path)["profile"].series]
+    assert methods == ["Static-TD3", "DS-TD3"]
+    for method in ("TD3", "DS-TD3"):
+        write_run(tmp_path / method, method, "Hopper-v3", rising(1.0))
+    (series,) = figures_of(runs, tmp_path)["profile"].series
+    assert series.method == "DS-TD3"
+
+
 def test_the_fraction_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
@@ -679,7 +705,7 @@ def test_figures_have_a_text_description(runs: Path) -> None:
     found = figures_of(runs)
     text = found[f"learning-{ENV}"].description()
     assert text.startswith(
-        f"{ENV}: return against environment steps. TD3: 0 at 0, 1,500 at 200,000 ("
+        f"{ENV}: return against environment steps. TD3: 0 at 0, 1,500 at 200,000, lowest 0, "
     )
     assert "DS-TD3: 0 at 0, 2,400 at 200,000 (band from 1,800 to 3,000), lowest 0, highest" in text
     text = found[f"wiring-{ENV}-DS-TD3"].description()

@@ -62,6 +62,15 @@ def test_interquartile_mean_of_eight_and_of_ten() -> None:
     assert stat.interquartile_mean([np.arange(5.0), np.arange(5.0, 10.0)]) == 4.5
 
 
+def test_interquartile_mean_gives_all_tasks_the_same_weight() -> None:
+    # Each run of the first task has 1/4 of the weight, and each of the second 1/8. Of the six runs,
+    # floor(6 / 4) are discarded on either side, that is, 1/6 of the weight.
+    few, many = np.array([0.0, 10.0]), np.array([20.0, 30.0, 40.0, 50.0])
+    kept = [(0.0, 1 / 4 - 1 / 6), (10.0, 1 / 4), (20.0, 1 / 8), (30.0, 1 / 8), (40.0, 1 / 12)]
+    expected = sum(value * weight for value, weight in kept) * 3 / 2
+    assert stat.interquartile_mean([few, many]) == pytest.approx(expected)
+
+
 @given(SCORES)
 def test_interquartile_mean_lies_between_the_extremes(scores: list[np.ndarray]) -> None:
     pooled = np.concatenate(scores)

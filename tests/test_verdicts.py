@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import claims
 import verdicts
+from quantities import Mean, geometric_mean
 from run_folders import write_run
 from sparl.configuration import Config
 from sparl.report.runs import Collection, collect
@@ -36,8 +39,10 @@ def runs_of(folder: Path, returns: dict[str, list[float]], task: str = TASK) -> 
     return collect([folder])
 
 
-def row_of(runs: Collection, *tasks: str, plans: Sequence[Config] = ()) -> list[str]:
-    return verdicts.row(AS_GOOD, AS_GOOD.pairs[0], tasks, verdicts.Archive(runs, plans))
+def row_of(
+    runs: Collection, *tasks: str, plans: Sequence[Config] = (), mean: Mean = np.mean
+) -> list[str]:
+    return verdicts.row(AS_GOOD, AS_GOOD.pairs[0], tasks, verdicts.Archive(runs, plans), mean)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,10 @@ def test_ratios_are_averaged_over_the_tasks(tmp_path: Path) -> None:
     row = row_of(runs, TASK, "Hopper-v3")
     assert (row[0], row[-1]) == ("mean of all", "reproduced")
     assert row[-2] == f"2.000 [{low:.3f}, {high:.3f}]"
+    row = row_of(runs, TASK, "Hopper-v3", mean=geometric_mean)
+    assert (row[0], row[-1]) == ("geometric mean of all", "reproduced")
+    low, high = math.sqrt(0.8 * 3), math.sqrt(1.2 * 3)
+    assert row[-2] == f"{math.sqrt(3):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def test_only_runs_with_the_papers_settings_length_and_results_are_compared(

@@ -20,9 +20,12 @@ from sparl.types import Float64Array
 
 Shade = Literal["interval", "std"]
 _SHADES = {
-    "interval": "the 95 % bootstrap interval of the mean",
-    "std": "one standard deviation over the runs on either side, as in Sokar et al.",
+    "interval": "drawn for three or more runs, is the 95 % bootstrap interval of the mean; with "
+    "only a few runs, it is too narrow",
+    "std": "drawn for two or more runs, is one standard deviation over the runs on either side, as "
+    "in Sokar et al.",
 }
+_FEWEST_RUNS = {"interval": stat.FEWEST_RUNS_OF_INTERVAL, "std": 2}
 # Number of curves in a figure above which variants of methods get figures of their own.
 MOST_CURVES = 6
 
@@ -41,15 +44,14 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
     sections = [
         Section(
             "Learning curves",
-            "Mean return over the runs of each method. The band, drawn for two or more runs, is "
-            f"{_SHADES[shade]}.",
+            f"Mean return over the runs of each method. The band, {_SHADES[shade]}.",
             list(learning_curves(runs, shade)),
         ),
         Section(
             "Performance profile",
             "Fraction of runs whose final return exceeds a percentage of the dense agent's, "
-            "averaged over the environments. The final return is the mean of the last 10 "
-            "evaluations, or 30 under RLx2's settings.",
+            "averaged over the environments, for the methods that were run in all of them. The "
+            "final return is the mean of the last 10 evaluations, or 30 under RLx2's settings.",
             list(profiles(runs)),
         ),
         Section(
@@ -200,7 +202,8 @@ def _curves(
             continue
         curves = group.stacked("returns")
         mean = curves.mean(axis=0)
-        low, high = _band(curves, shade) if len(curves) > 1 else (None, None)
+        enough = len(curves) >= _FEWEST_RUNS[shade]
+        low, high = _band(curves, shade) if enough else (None, None)
         series.append(Series(group.label, along, mean, low, high))
     if series:
         title = f"{panel.title}{after_title}"
@@ -217,11 +220,18 @@ def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Arra
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
-    """Yield the performance profile over all environments, if there are scores."""
+    """Yield the performance profile over all environments, if there are scores.
+
+    Methods that lack an environment in which another method has scores are omitted, because a
+    comparison would depend on the environments.
+    """
     found = scores(runs)
     if not found:
         return
-    of = {method: normalized(pairs) for method, pairs in found.items()}
+    environments = max(len(pairs) for pairs in found.values())
+    of = {
+        method: normalized(pairs) for method, pairs in found.items() if len(pairs) == environments
+    }
     most = max(float(s.max()) for tasks in of.values() for s in tasks)
     yield LineChart(
         "profile", "Performance profile", "% of the dense agent", "fraction of runs",

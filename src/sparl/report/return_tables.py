@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.random import Generator
 
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
@@ -29,9 +30,7 @@ def returns(runs: Collection) -> Table:
         config, curves = group.config, group.stacked("returns")
         mean, std = stat.mean_and_std(final(group))
         mean_30, std_30 = stat.mean_and_std(final(group, 30))
-        middle = stat.stratified_bootstrap(
-            stat.interquartile_mean, [final(group)], stream(0, "report")
-        )
+        iqm, low, high = _interval(stat.interquartile_mean, [final(group)], stream(0, "report"))
         dense = runs.dense(group)
         is_dense = dense is group
         percent, reached = None, []
@@ -54,7 +53,7 @@ def returns(runs: Collection) -> Table:
                 "evaluations_of_last_10": averaged(group.runs, 10),
                 "mean_last_30": mean_30, "std_last_30": std_30,
                 "evaluations_of_last_30": averaged(group.runs, 30),
-                "iqm": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
+                "iqm": iqm, "iqm_low": low, "iqm_high": high,
                 "area": stat.mean_and_std(areas)[0], "std_area": stat.mean_and_std(areas)[1],
                 "percent_of_dense": percent,
                 "dense_measured": dense is not None,
@@ -68,15 +67,16 @@ def returns(runs: Collection) -> Table:
         "Last 10, last 30: mean return of the last 10 (Sokar et al.) and 30 (RLx2) evaluations, ± "
         "the standard deviation over the runs; if a run has fewer evaluations after its first "
         "update, all of them are averaged and their number is given. IQM: interquartile mean of "
-        "the last 10 with its 95 % stratified bootstrap interval, for two or more runs. Area: sum "
-        "of the evaluations / 1e6. % of dense: final return in percent of the dense agent's under "
-        "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
-        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of a run's last "
-        "10 evaluations is at least the mean of the dense agent's last 10, averaged over the runs, "
-        "in percent of their steps; runs that never reach it count with all of their steps, and "
-        "their number is given. The dense agent's own value shows when its mean is "
-        "reached merely because returns vary between evaluations. The papers' figures are for the "
-        "-v3 task; the number of steps is given if it differs from that of the runs here."
+        "the last 10 with its 95 % stratified bootstrap interval, for three or more runs; the "
+        "interval of only a few runs is too narrow. Area: sum of the evaluations / 1e6. % of "
+        "dense: final return in percent of the dense agent's under the same settings, over the "
+        "last 10 evaluations under the settings of Sokar et al. and the last 30 under RLx2's. "
+        "Reaches dense: the first step at which the mean of a run's last 10 evaluations is at "
+        "least the mean of the dense agent's last 10, averaged over the runs, in percent of their "
+        "steps; runs that never reach it count with all of their steps, and their number is given. "
+        "The return need not stay at this level. The dense agent's own value shows when its mean "
+        "is reached merely because returns vary between evaluations. The papers' figures are for "
+        "the -v3 task; the number of steps is given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 
@@ -99,8 +99,8 @@ def _last(row: Row, last: int) -> str:
     return text + if_fewer(row[f"evaluations_of_last_{last}"], last)
 
 
-def _interval(row: Row) -> str:
-    if row["runs"] < 2:
+def _middle(row: Row) -> str:
+    if row["iqm_low"] is None:
         return NONE
     return f"{row['iqm']:,.0f} [{row['iqm_low']:,.0f}, {row['iqm_high']:,.0f}]"
 
@@ -111,7 +111,7 @@ def _reached(row: Row) -> str:
     steps, never = row["steps_to_dense_final"], row["runs_that_never_reach_dense"]
     if never == row["runs"]:
         return "never"
-    text = f"{steps / row['env_steps']:.0%}"
+    text = f"{steps / row['env_steps']:.1%}"
     return text + f", {never} of {row['runs']} never" * bool(never)
 
 
@@ -135,7 +135,7 @@ _RETURNS: list[tuple[str, Callable[[Row], str]]] = [
     ("last 10", lambda r: _last(r, 10)),
     ("paper", lambda r: _of_paper(r, _spread(r["paper_mean"], r["paper_std"]))),
     ("last 30", lambda r: _last(r, 30)),
-    ("IQM [95 %]", _interval),
+    ("IQM [95 %]", _middle),
     ("area", _area),
     ("paper", lambda r: _of_paper(r, number(r["paper_area"], ".3f"))),
     ("% of dense", lambda r: number(r["percent_of_dense"], ".1f")),
@@ -152,28 +152,31 @@ def together(runs: Collection) -> Table:
     rows = []
     for method, pairs in scores(runs).items():
         rng = stream(0, "report")
-        ours = normalized(pairs)
-        middle = stat.stratified_bootstrap(stat.interquartile_mean, ours, rng)
         both = [
             *(final_as_in_paper(g) for g, _ in pairs),
             *(final_as_in_paper(d) for _, d in pairs),
         ]
         count = len(pairs)
 
+        def percent(both: stat.Scores, count: int = count) -> float:
+            parts = zip(both[:count], both[count:], strict=True)
+            return stat.interquartile_mean([100 * ours / dense.mean() for ours, dense in parts])
+
         def chance(both: stat.Scores, count: int = count) -> float:
             return stat.probability_of_improvement(both[:count], both[count:])
 
-        better = stat.stratified_bootstrap(chance, both, rng)
+        iqm, iqm_low, iqm_high = _interval(percent, both, rng)
+        better, better_low, better_high = _interval(chance, both, rng)
         rows.append(
             {
                 "method": method, "environments": ", ".join(g.env for g, _ in pairs),
                 "runs": sum(len(g.runs) for g, _ in pairs),
-                "fewest_runs_of_an_environment": min(len(g.runs) for g, _ in pairs),
+                "fewest_runs_of_an_environment": min(len(g.runs) for pair in pairs for g in pair),
                 "dense_runs": sum(len(d.runs) for _, d in pairs),
-                "mean_percent": stat.mean_score(ours),
-                "iqm_percent": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
-                "probability_of_improvement": better.value,
-                "probability_low": better.low, "probability_high": better.high,
+                "mean_percent": stat.mean_score(normalized(pairs)),
+                "iqm_percent": iqm, "iqm_low": iqm_low, "iqm_high": iqm_high,
+                "probability_of_improvement": better,
+                "probability_low": better_low, "probability_high": better_high,
             }
         )  # fmt: skip
     columns: list[tuple[str, Callable[[Row], str]]] = [
@@ -191,15 +194,26 @@ def together(runs: Collection) -> Table:
         "settings. The final return is the mean of the last 10 evaluations, or 30 under RLx2's "
         "settings, or of all evaluations after the first update if there are fewer. P(better than "
         "dense): the probability that the final return of a run is higher than that of a dense "
-        "run, averaged over the environments. Confidence intervals resample the runs within each "
-        "environment and are too narrow for only a few runs. Columns with intervals are shown if a "
-        "method has two or more runs in each environment."
+        "run, averaged over the environments. Confidence intervals resample the runs of the method "
+        "and of the dense agent within each environment and are too narrow for only a few runs. "
+        "Columns with intervals are shown if both have three or more runs in each environment of a "
+        "method. For equal methods, a mean of percentages of a few varying dense runs is on "
+        "average above 100 %."
     )
     return Table("together", "All environments together", note, columns, rows)
 
 
+def _interval(
+    statistic: Callable[[stat.Scores], float], scores: stat.Scores, rng: Generator
+) -> tuple[float, float | None, float | None]:
+    """Return a statistic and the bounds of its interval; None if a task has too few runs."""
+    if min(s.size for s in scores) < stat.FEWEST_RUNS_OF_INTERVAL:
+        return statistic(scores), None, None
+    return stat.stratified_bootstrap(statistic, scores, rng)
+
+
 def _bounded(row: Row, name: str, bounds: str, form: str) -> str:
-    if row["fewest_runs_of_an_environment"] < 2:
+    if row[f"{bounds}_low"] is None:
         return NONE
     return f"{row[name]:{form}} [{row[bounds + '_low']:{form}}, {row[bounds + '_high']:{form}}]"
 

@@ -78,7 +78,9 @@ def costs(runs: Collection) -> Table:
         "CPU time, whose number is given if it is not that of all runs; peak memory is the mean "
         "over all runs that recorded it. Under load: in at least one of these runs, wall time "
         "exceeds CPU time by more than 20 %, usually because other processes used the machine. "
-        "Load unknown: no run recorded its CPU time."
+        "Load unknown: no run recorded its CPU time. The runs may have been trained with different "
+        "versions of sparl and on different machines, which the table of runs states; only times "
+        "from the same version and machine can be compared."
     )
     return Table("costs", "Costs", note, columns, rows)
 

@@ -13,6 +13,7 @@ array, float [runs], for each task; the number of runs may differ between tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from numpy.typing import ArrayLike
 from sparl.types import Float64Array
 
 Scores = Sequence[Float64Array]
+# The percentile bootstrap interval of two values is the range between them, and contains the mean
+# in only half of the cases. Reports therefore give no interval of fewer runs than this.
+FEWEST_RUNS_OF_INTERVAL = 3
 
 
 class Interval(NamedTuple):
@@ -114,14 +118,23 @@ def moving_means(curve: ArrayLike, window: int = 10) -> Float64Array:
 def interquartile_mean(scores: Scores) -> float:
     """Return the mean of the middle half of the runs in all tasks (rliable, section 4.3).
 
-    As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are discarded.
+    If all tasks have the same number of runs, the floor(n / 4) smallest and the floor(n / 4)
+    largest of the n values are discarded, as in rliable. If they do not, each run counts with the
+    reciprocal of its task's number of runs, so that all tasks have the same weight, and the
+    fraction floor(n / 4) / n of the total weight is discarded on either side.
 
     Raises:
-        ValueError: if there are no values.
+        ValueError: if a task has no values.
     """
-    x = np.sort(_filled(np.concatenate([np.ravel(s) for s in scores])))
-    out = x.size // 4
-    return float(x[out : x.size - out].mean())
+    each = [_filled(s) for s in scores]
+    runs, common = sum(s.size for s in each), math.lcm(*(s.size for s in each))
+    weights = np.concatenate([np.full(s.size, runs * common // s.size) for s in each])
+    x = np.concatenate(each)
+    order = np.argsort(x, kind="stable")
+    total, discarded = runs * common * len(each), runs // 4 * common * len(each)
+    upper = np.minimum(np.cumsum(weights[order]), total - discarded)
+    lower = np.append(discarded, np.maximum(upper[:-1], discarded))
+    return float(np.average(x[order], weights=np.maximum(upper - lower, 0)))
 
 
 def mean_score(scores: Scores) -> float:
