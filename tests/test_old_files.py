@@ -31,8 +31,8 @@ rewire_every_updates = 500
 batch_size = [100, 256]
 """
 IDS = {
-    "DS-TD3_HalfCheetah-v3_seed0_802d0511", "DS-TD3_HalfCheetah-v3_seed0_782b311d",
-    "DS-TD3_Hopper-v3_seed0_ed04bc02", "DS-TD3_Hopper-v3_seed0_72db13cc",
+    "DS-TD3_HalfCheetah-v3_seed0_690f627b", "DS-TD3_HalfCheetah-v3_seed0_c137e305",
+    "DS-TD3_Hopper-v3_seed0_35a1d7c9", "DS-TD3_Hopper-v3_seed0_09ee0c32",
     "RLx2-SAC_HalfCheetah-v3_seed0_cb36632f", "RLx2-SAC_HalfCheetah-v3_seed0_9073056d",
     "RLx2-SAC_Hopper-v3_seed0_b0ee8664", "RLx2-SAC_Hopper-v3_seed0_3b43e16a",
     "Tiny-TD3_HalfCheetah-v3_seed0_b6835325", "Tiny-TD3_HalfCheetah-v3_seed0_078bb618",

@@ -17,6 +17,7 @@ from sparl.architecture import architecture
 from sparl.build import build_agent, schedule
 from sparl.configuration import Config
 from sparl.cost import cost
+from sparl.field_texts import GROUPS
 from sparl.learner import SparseLearner
 from sparl.methods import METHODS, preset
 from sparl.networks.initialize import orthogonal_matrix
@@ -108,6 +109,33 @@ def test_sixteen_methods_and_their_settings() -> None:
         assert preset(name, "Ant-v3", settings="ds").replay_capacity == 10**6
     dense = preset("TD3", "Ant-v3", settings="rlx2")
     assert (dense.batch_size, dense.actor_sparsity) == (256, None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_chooses_connections_in_the_same_way_under_both_settings(name: str) -> None:
+    ds, rlx2 = (preset(name, "Ant-v3", settings=settings) for settings in ("ds", "rlx2"))
+    others = ("narrow", "initial_topology", "n_step", "n_step_delay_updates", "dynamic_buffer")
+    for field in (*GROUPS["topology"], *others):
+        assert getattr(ds, field) == getattr(rlx2, field), field
+
+
+def test_methods_under_the_settings_of_the_other_paper() -> None:
+    for agent, fraction in (("TD3", 0.05), ("SAC", 0.1)):
+        moved = preset(f"DS-{agent}", "Ant-v3", settings="rlx2")
+        assert (moved.drop, moved.rewire_fraction, moved.rewire_schedule, moved.rewire_clock) == (
+            "nearest_zero_of_each_sign", fraction, "constant", "agent",
+        )  # fmt: skip
+        assert (moved.grown_moments, moved.freeze_fraction, moved.rewire_skips_step) == (
+            "factored", 0.05, False,
+        )  # fmt: skip
+        assert preset(f"Static-{agent}", "Ant-v3", settings="rlx2").initial_topology == "random"
+        static = preset(f"SS-{agent}", "Ant-v3", settings="ds")
+        assert static.initial_topology == "largest_weights"
+        for kind in ("SET", "RigL", "RLx2"):
+            annealed = preset(f"{kind}-{agent}", "Ant-v3", settings="ds")
+            assert (annealed.drop, annealed.rewire_fraction, annealed.rewire_schedule) == (
+                "smallest", 0.5, "cosine",
+            )  # fmt: skip
 
 
 def test_a_note_states_the_width_of_the_narrow_network() -> None:

@@ -94,6 +94,7 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         raise UsageError(f"settings is {settings!r} but must be 'ds' or 'rlx2'")
     values = (  # later ones take precedence
         {"method": chosen.name, "env": env, "settings": settings, "agent": chosen.agent}
+        | AGENT_PRESETS[chosen.agent].topology
         | _base_settings(chosen, settings)
         | chosen.family.fields
         | (_density(chosen.agent, settings, env, overrides) if chosen.family.sparse else {})

@@ -63,7 +63,8 @@ class Family:
         summary: one-line description.
         source: paper and section that define the family.
         settings: name of the base settings.
-        fields: values that differ from the base settings.
+        fields: values that differ from Config's defaults under all settings, among them all that
+            define how the connections are chosen; they take precedence over the settings.
         sparse: whether the networks have the densities of the environment's preset.
         defining: fields that are part of the definition, so that other values contradict it.
         papers: the papers of the family; the first one defines the preset.
@@ -79,7 +80,14 @@ class Family:
     papers: tuple[Paper, ...] = ()
 
 
-_DYNAMIC = {"rewire_every_updates": 10_000}
+# How Tan et al. choose connections. Methods whose topology does not change use only
+# initial_topology.
+_TAN_TOPOLOGY: Fields = {
+    "initial_topology": "largest_weights", "drop": "smallest", "grown_moments": "zero",
+    "rewire_fraction": 0.5, "rewire_schedule": "cosine", "rewire_clock": "network",
+    "rewire_skips_step": True, "freeze_fraction": 0.0,
+}  # fmt: skip
+_TAN_DYNAMIC: Fields = {**_TAN_TOPOLOGY, "rewire_every_updates": 10_000}
 FAMILIES = (
     Family("", "dense networks", "", "ds", {}, False),
     Family(
@@ -103,7 +111,7 @@ FAMILIES = (
         "static sparse networks: the initial weights of largest magnitude",
         "RLx2, baseline",
         "rlx2",
-        {},
+        _TAN_TOPOLOGY,
         defining=("initial_topology",),
         papers=(RLX2_PAPER,),
     ),
@@ -112,7 +120,7 @@ FAMILIES = (
         "magnitude drop and random growth, annealed",
         "RLx2, baseline",
         "rlx2",
-        _DYNAMIC,
+        _TAN_DYNAMIC,
         papers=(RLX2_PAPER, SET_PAPER),
     ),
     Family(
@@ -120,7 +128,7 @@ FAMILIES = (
         "magnitude drop and gradient growth, annealed",
         "RLx2, baseline",
         "rlx2",
-        {**_DYNAMIC, "grow": "gradient"},
+        {**_TAN_DYNAMIC, "grow": "gradient"},
         papers=(RLX2_PAPER, RIGL_PAPER),
     ),
     Family(
@@ -129,7 +137,7 @@ FAMILIES = (
         "Tan et al. 2023, algorithm 1",
         "rlx2",
         {
-            **_DYNAMIC,
+            **_TAN_DYNAMIC,
             "grow": "gradient",
             "n_step": 3,
             "n_step_delay_updates": 300_000,
@@ -142,7 +150,7 @@ FAMILIES = (
         "narrow dense networks with about as many weights as sparse ones",
         "RLx2, baseline",
         "rlx2",
-        {"narrow": True},
+        {**_TAN_TOPOLOGY, "narrow": True},
         papers=(RLX2_PAPER,),
     ),
 )
@@ -151,6 +159,9 @@ FAMILIES = (
 @dataclass(frozen=True)
 class AgentPreset:
     """The papers' settings of one agent.
+
+    The base settings, `ds` and `rlx2`, contain the hyperparameters of training and the densities.
+    How the connections are chosen is part of the family.
 
     Attributes:
         source: short citation of the paper that introduced the agent.
@@ -163,6 +174,8 @@ class AgentPreset:
         published_costs: size with targets, training FLOPs and test FLOPs by family and task, each
             relative to the dense agent, from the main table of Tan et al.
         paper: the paper that `source` cites.
+        topology: fields of topology updates that differ from Config's defaults under all settings;
+            a family's fields take precedence.
     """
 
     source: str
@@ -175,13 +188,12 @@ class AgentPreset:
         default_factory=dict
     )
     paper: Paper | None = None
+    topology: Fields = field(default_factory=dict)
 
 
 _RLX2: Fields = {  # for every agent
     "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0, "steps": 3_000_000,
-    "allocation": "erdos_renyi", "sparse_output": True, "initial_topology": "largest_weights",
-    "rewire_fraction": 0.5, "rewire_schedule": "cosine", "rewire_clock": "network",
-    "rewire_skips_step": True, "freeze_fraction": 0.0, "drop": "smallest", "grown_moments": "zero",
+    "allocation": "erdos_renyi", "sparse_output": True,
 }  # fmt: skip
 AGENT_PRESETS = {
     "TD3": AgentPreset(
@@ -209,10 +221,10 @@ AGENT_PRESETS = {
         paper=SAC_PAPER,
         ds={
             "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0,
-            "warmup_env_steps": 10_000, "initial_weights": "xavier", "rewire_fraction": 0.1,
-            "policy_delay": 1,
+            "warmup_env_steps": 10_000, "initial_weights": "xavier", "policy_delay": 1,
         },
         ds_sparse={"hard_target_every": 1000},
+        topology={"rewire_fraction": 0.1},  # DS-SAC
         rlx2={
             **_RLX2, "policy_delay": 1, "initial_weights": "orthogonal", "alpha": 1.0,
             "learn_alpha": True, "log_std": "tanh", "replay_capacity": 3_000_000,
