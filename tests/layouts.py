@@ -1,12 +1,16 @@
-"""Create layouts of small networks, and measure the sizes of layouts."""
+"""Create layouts of small networks, measure their sizes, and find a network's schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparl.agents import specs_of
+from sparl.build import schedule
+from sparl.configuration import Config
 from sparl.networks.layout import Layout
 from sparl.networks.spec import Activation, Linear, NetworkSpec
 from sparl.sparse.pattern import Pattern
+from sparl.topology.schedule import Schedule
 
 
 def layout_of(
@@ -33,3 +37,8 @@ def layout_of(
 def sizes_of(spec: NetworkSpec) -> list[tuple[tuple[int, int], int]]:
     """Return the shape and the number of connections of each layer."""
     return [((layer.n_in, layer.n_out), layer.connections) for layer in spec.layers]
+
+
+def schedule_of(config: Config, network: str) -> Schedule:
+    """Return the schedule of the topology updates of a configured network."""
+    return schedule(config, specs_of(config)[network])

@@ -25,10 +25,11 @@ from gymnasium.envs.classic_control.pendulum import PendulumEnv
 import children
 import sparl
 from children import wait_until
+from layouts import schedule_of
 from sparl import user_modules
 from sparl.architecture import architecture
 from sparl.arguments import parse_config
-from sparl.build import build_agent, schedule
+from sparl.build import build_agent
 from sparl.cli import main
 from sparl.configuration import Config
 from sparl.methods import preset
@@ -313,7 +314,7 @@ def test_the_papers_command_lines_set_only_the_method_and_these_fields(
 def test_steps_without_topology_updates_end_with_the_horizon_as_in_the_released_code() -> None:
     line = "--policy DS-TD3 --ann_earlyStopTopologyChange 30 --max_timesteps 300 --start_timesteps"
     config = parse_config([*line.split(), "100"], "test")
-    assert schedule(config, "actor").last == 300 - 100 - 30  # counted in updates
+    assert schedule_of(config, "actor").last == 300 - 100 - 30  # counted in updates
     assert config.freeze_fraction == 0.1
     horizon = parse_config([*line.split(), "100", "--horizon-env-steps", "3000"], "test")
     assert horizon.freeze_fraction == 0.01

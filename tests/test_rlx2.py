@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layouts import sizes_of
+from layouts import schedule_of, sizes_of
 from run_folders import SIZES
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
-from sparl.build import build_agent, schedule
+from sparl.build import build_agent
 from sparl.configuration import Config
 from sparl.cost import cost
 from sparl.field_texts import GROUPS
@@ -96,9 +96,9 @@ def test_sixteen_methods_and_their_settings() -> None:
     assert (sac.alpha, sac.learn_alpha, sac.log_std) == (1.0, True, "tanh")
     assert sac.initial_weights == "orthogonal"
     # T_end, counted in the network's own updates.
-    assert schedule(td3, "critics").last == 2_975_000
-    assert schedule(td3, "actor").last == 1_487_500
-    assert schedule(sac, "actor").last == 2_975_000
+    assert schedule_of(td3, "critics").last == 2_975_000
+    assert schedule_of(td3, "actor").last == 1_487_500
+    assert schedule_of(sac, "actor").last == 2_975_000
     for name in ("SS", "SET", "RigL", "Tiny"):
         config = preset(f"{name}-TD3", "Ant-v3")
         assert (config.n_step, config.dynamic_buffer) == (1, False)
@@ -406,7 +406,7 @@ def test_one_network_can_keep_its_topology() -> None:
 
 
 def test_cosine_anneals_from_the_fraction_to_nothing() -> None:
-    plan = schedule(preset("RLx2-TD3", "Ant-v3"), "critics")
+    plan = schedule_of(preset("RLx2-TD3", "Ant-v3"), "critics")
     assert plan.fraction_at(0) == 0.5
     assert plan.fraction_at(plan.last // 2) == pytest.approx(0.25, abs=1e-6)
     assert plan.fraction_at(plan.last) == pytest.approx(0.0, abs=1e-12)

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from layouts import layout_of, sizes_of
+from layouts import layout_of, schedule_of, sizes_of
 from sparl.architecture import architecture
-from sparl.build import build_agent, schedule
+from sparl.build import build_agent
 from sparl.errors import UsageError
 from sparl.methods import preset
 from sparl.networks.adam import Adam, GrownMoments
@@ -661,7 +661,7 @@ def test_a_schedule_counts_its_topology_updates(
 def test_ds_updates_topology_at_update_2_and_every_1000_until_the_last_twentieth() -> None:
     config = preset("DS-TD3", "HalfCheetah-v3")
     for network in ("actor", "critics"):
-        plan = schedule(config, network)
+        plan = schedule_of(config, network)
         assert [u for u in range(3100) if plan.due_until(u) > plan.due_until(u - 1)] == [
             2, 1002, 2002, 3002,
         ]  # fmt: skip
@@ -669,13 +669,13 @@ def test_ds_updates_topology_at_update_2_and_every_1000_until_the_last_twentieth
         assert plan.due_until(10**9) == 925
         assert plan.fraction == 0.05
     assert config.warmup_env_steps + 924_002 <= 950_000 < config.warmup_env_steps + 925_002
-    assert schedule(preset("Static-TD3", "HalfCheetah-v3"), "actor") == NEVER
+    assert schedule_of(preset("Static-TD3", "HalfCheetah-v3"), "actor") == NEVER
     assert NEVER.total == 0
 
 
 def test_a_longer_horizon_gives_the_schedule_of_the_longer_run() -> None:
-    part = schedule(preset("DS-TD3", "Hopper-v3", horizon_env_steps=3_000_000), "actor")
-    assert part == schedule(preset("DS-TD3", "Hopper-v3", steps=3_000_000), "actor")
+    part = schedule_of(preset("DS-TD3", "Hopper-v3", horizon_env_steps=3_000_000), "actor")
+    assert part == schedule_of(preset("DS-TD3", "Hopper-v3", steps=3_000_000), "actor")
     assert part.last_due == 2_825_000 - 998
 
 
@@ -705,12 +705,12 @@ def test_every_field_of_the_actors_schedule(fields: dict[str, Any], total: int) 
     """
     base = {"steps": 10_000, "warmup_env_steps": 250, "rewire_every_updates": 100}
     config = replace(preset("DS-TD3", "HalfCheetah-v5"), **{**base, **fields})
-    assert schedule(config, "actor").total == total
+    assert schedule_of(config, "actor").total == total
 
 
 def test_the_fraction_and_the_clock_reach_the_schedule() -> None:
     config = preset("DS-TD3", "Hopper-v5", rewire_fraction=0.3, rewire_clock="network")
-    assert (schedule(config, "critics").fraction, schedule(config, "critics").clock) == (
+    assert (schedule_of(config, "critics").fraction, schedule_of(config, "critics").clock) == (
         0.3,
         "network",
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from sparl.agents import AGENTS, settings_of, specs_of
+from sparl.agents import AGENTS, settings_of
 from sparl.agents.agent import Agent
 from sparl.architecture import Architecture
 from sparl.configuration import Config
@@ -58,14 +58,14 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
     )
 
 
-def schedule(config: Config, network: str) -> Schedule:
+def schedule(config: Config, spec: NetworkSpec) -> Schedule:
     """Return the schedule of a network's topology updates, for example updates 2, 1002, ... for DS.
 
     There are no topology updates in the last freeze_fraction of the horizon. The agent's updates
     begin after the warm-up. With the clock "network", the schedule counts only the updates of this
     network: every update_period-th update of the agent.
     """
-    every, spec = config.rewire_every_updates, specs_of(config)[network]
+    every = config.rewire_every_updates
     if every == 0 or not config.budget(spec.label).rewired:
         return NEVER
     last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
@@ -88,7 +88,7 @@ def _learner(config: Config, name: str, spec: NetworkSpec, pool: Pool | None) ->
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
         TopologyMethod.named(config.drop, config.grow, config.density_schedule),
-        schedule(config, name),
+        schedule(config, spec),
         stream(config.seed, f"{name} {TOPOLOGY_STREAM}"),
         skips_step=config.rewire_skips_step,
         update_period=spec.update_period,

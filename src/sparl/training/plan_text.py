@@ -36,7 +36,7 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
 
 def _topology_text(config: Config, network: str, spec: NetworkSpec) -> str:
     """Describe the topology updates of a network."""
-    when, changes_density = schedule(config, network), config.density_schedule != "constant"
+    when, changes_density = schedule(config, spec), config.density_schedule != "constant"
     movable = changes_density or any(0 < layer.connections < layer.size for layer in spec.layers)
     if when.last_due is None or not movable:
         return "the connections never change"
