@@ -14,7 +14,7 @@ import pytest
 
 import sparl
 from resuming import results, stopped_at
-from sparl.agents import AGENTS, field_names
+from sparl.agents import AGENTS, field_names, head_of
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent
 from sparl.architecture import architecture
@@ -123,6 +123,11 @@ def test_an_agent_without_update_or_act_cannot_be_created() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Half({}, {}, None, np.random.default_rng(0), np.random.default_rng(0))  # type: ignore[abstract]
+
+
+def test_an_unknown_formula_of_actions_is_an_error_that_suggests_the_version_of_sparl() -> None:
+    with pytest.raises(ValueError, match=r"must be one of .*; use the version of sparl that train"):
+        head_of("sin(outputs)")
 
 
 @pytest.mark.parametrize("method", ["Quiet", "DS-Quiet"])

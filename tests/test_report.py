@@ -18,7 +18,8 @@ from run_folders import write_run
 from sparl.archive.archive import archive_run
 from sparl.cli import main
 from sparl.errors import DataError
-from sparl.methods import preset
+from sparl.methods import METHODS, Method, preset
+from sparl.presets import Family
 from sparl.report.colours import DARK, LIGHT, MARKERS, METHOD_COLOURS
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
 from sparl.report.inputs import input_names
@@ -460,6 +461,24 @@ def test_figures_over_time_label_cpu_time_and_wall_time(
     assert figure.x_label == "minutes of CPU time"
     assert [series.method for series in figure.series] == ["TD3", "DS-TD3"][: 2 - cpu.count(None)]
     assert figures_of(tmp_path / "new")[f"time-{ENV}"].x_label == said
+
+
+def test_a_new_family_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONTRIBUTING.md promises that a method needs only a `Family`."""
+    family = Family("My-", "a new family", "a paper", "ds", {"rewire_every_updates": 500})
+    monkeypatch.setitem(METHODS, "My-TD3", Method("My-TD3", "TD3", family))
+    for method in ("My-TD3", "DS-TD3", "TD3"):
+        write_run(tmp_path / method, method, ENV, rising(1.0))
+    assert collect([tmp_path]).labels == ["TD3", "DS-TD3", "My-TD3"]
+    assert main(["report", "--tables-only", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "My-TD3" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_methods_have_the_order_of_the_papers_tables(tmp_path: Path) -> None:
+    wanted = ["TD3 (settings rlx2)", "Tiny-TD3", "SS-TD3", "SET-TD3", "RigL-TD3", "RLx2-TD3"]
+    for name in wanted:
+        write_run(tmp_path / name[:4], name.split()[0], ENV, rising(1.0), settings="rlx2")
+    assert collect([tmp_path]).labels == wanted
 
 
 # ------------------------------------------------------------------ labels

@@ -88,7 +88,7 @@ _TAN_TOPOLOGY: Fields = {
     "rewire_skips_step": True, "freeze_fraction": 0.0,
 }  # fmt: skip
 _TAN_DYNAMIC: Fields = {**_TAN_TOPOLOGY, "rewire_every_updates": 10_000}
-FAMILIES = (
+FAMILIES = (  # in the order of reports
     Family("", "dense networks", "", "ds", {}, False),
     Family(
         "Static-",
@@ -105,6 +105,14 @@ FAMILIES = (
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
         papers=(DS_PAPER, SET_PAPER),
+    ),
+    Family(
+        "Tiny-",
+        "narrow dense networks with about as many weights as sparse ones",
+        "RLx2, baseline",
+        "rlx2",
+        {**_TAN_TOPOLOGY, "narrow": True},
+        papers=(RLX2_PAPER,),
     ),
     Family(
         "SS-",
@@ -143,14 +151,6 @@ FAMILIES = (
             "n_step_delay_updates": 300_000,
             "dynamic_buffer": True,
         },
-        papers=(RLX2_PAPER,),
-    ),
-    Family(
-        "Tiny-",
-        "narrow dense networks with about as many weights as sparse ones",
-        "RLx2, baseline",
-        "rlx2",
-        {**_TAN_TOPOLOGY, "narrow": True},
         papers=(RLX2_PAPER,),
     ),
 )

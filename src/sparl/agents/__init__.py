@@ -50,7 +50,7 @@ def head_of(formula: str) -> ActionHead:
     if formula not in heads:
         raise ValueError(
             f"the formula of the actions is {shown(formula)} but must be one of "
-            f"{', '.join(heads)}; if a module defines the agent, use sparl --import MODULE COMMAND"
+            f"{', '.join(heads)}; use the version of sparl that trained the agent"
         )
     return heads[formula]
 

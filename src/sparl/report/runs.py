@@ -17,8 +17,7 @@ from sparl.cost import cost
 from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
-from sparl.methods import preset
-from sparl.presets import AGENT_PRESETS
+from sparl.methods import METHODS, preset
 from sparl.studies.study import PLAN, read_plan, read_study
 from sparl.training.record import resumption_text
 from sparl.training.run_folder import (
@@ -275,10 +274,13 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
 
 
 def _place(group: Group) -> tuple[int, _Natural, int, _Natural]:
-    """Return the sort key of a group; the environments of the papers come first."""
+    """Return the sort key of a group.
+
+    The environments of the papers come first; methods have the order of `FAMILIES`.
+    """
     env, task = group.config.env, group.config.env.rpartition("-")[0]
     rank = _ENVIRONMENTS.index(task) if task in _ENVIRONMENTS else len(_ENVIRONMENTS)
-    method = _methods().index(group.config.method)
+    method = list(METHODS).index(group.config.method)
     return rank, _natural(env), method, _natural(group.label)
 
 
@@ -295,12 +297,6 @@ _Natural = tuple[list[str], list[float]]
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
-_PREFIXES = ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
-
-
-def _methods() -> list[str]:
-    """Return all methods, in the order of the report's tables."""
-    return [prefix + agent for agent in AGENT_PRESETS for prefix in _PREFIXES]
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
