@@ -14,8 +14,12 @@ def contradictions(config: Config) -> list[str]:
 
     Examples are a dense method with missing connections, a static method whose topology changes, a
     dynamic method whose topology never changes, and a method whose rules, targets, returns or
-    replay buffer differ from the definition. The periods, fractions and densities of a sparse
-    method are settings and not part of its definition.
+    replay buffer differ from the definition.
+
+    Not part of a definition are the periods, first update, clock, fractions and densities of a
+    sparse method, its initial topology (except for SS), whether topology updates replace optimiser
+    steps, the moments of grown connections, and the number and delay of n-step returns, as long as
+    there are any. Reports compare whole configurations, so these fields also separate runs there.
     """
     base = preset(config.method, config.env, settings=config.settings)
     family = find_method(config.method).family
