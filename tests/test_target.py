@@ -421,3 +421,22 @@ def test_a_target_continues_from_its_state_bit_for_bit(
             if step % 5 == 2:
                 rewire(network, np.random.default_rng(seed))
             learn(network, normal(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_copies_a_target_with_its_own_pattern_equals_one_that_shares_it(seed: int) -> None:
+    """Algorithm 3 of Sokar et al. therefore has no effect in DS-SAC."""
+    rng = np.random.default_rng(seed)
+    online = new_network(SMALL, rng, exact(rng))
+    own, shared = OwnPatternTarget(online), SharedPatternTarget(online)
+    observations = exact(rng)(6 * 8).reshape(8, 6)
+    for _ in range(4):
+        rewire(online, rng)
+        learn(online, exact(rng))
+        own.soft_update(1.0)
+        shared.soft_update(1.0)
+        np.testing.assert_array_equal(own(observations), shared(observations))
+    rewire(online, rng)
+    own.soft_update(0.5)
+    shared.soft_update(0.5)
+    assert (own(observations) != shared(observations)).any()  # with soft updates, it has one

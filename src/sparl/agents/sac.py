@@ -12,7 +12,8 @@ Departures
       actions; the paper's algorithm has no such steps.
     * With the settings "ds" (SAC, Static-SAC, DS-SAC), following Sokar et al., the temperature is
       fixed at 0.2. The targets of the sparse methods are not updated softly; every 1,000 updates,
-      copies of the critics replace them.
+      copies of the critics replace them. A copy equals the critics, so the target's own pattern
+      in DS-SAC (Sokar et al., algorithm 3) has no effect.
     * log_std is bounded, by a clamp with the settings "ds" and by a tanh with "rlx2". The paper's
       algorithm does not state a bound.
     * Actions are in [-1, 1], and only the environment scales them to its bounds. RLx2's code
