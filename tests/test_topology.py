@@ -246,7 +246,7 @@ def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_n
         return rng.choice(layer.pattern.connections, size=count, replace=False)
 
     layer = row([0.0] * 5 + [1.0] * 6, free=10**6)
-    proposal = propose(TopologyMethod(drop_random, grow_random), layer, 0.5, rng())
+    proposal = propose(TopologyMethod(DropRule(drop_random), grow_random), layer, 0.5, rng())
     assert proposal is not None
     assert proposal.dropped == 6  # 5.5, rounded to the nearest
 
@@ -424,7 +424,7 @@ def test_a_rule_cannot_change_the_weights() -> None:
     weights = np.array([4, 3, 2, 1], np.float32)
     layer = LayerView(Pattern(8, 1, np.arange(4)), weights)
     with pytest.raises(UsageError, match="read-only"):
-        propose(TopologyMethod(drop_with_noise, grow_random), layer, 0.5, rng())
+        propose(TopologyMethod(DropRule(drop_with_noise), grow_random), layer, 0.5, rng())
     assert weights.tolist() == [4, 3, 2, 1]
 
 
@@ -567,7 +567,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     weights[returning] = 1e-6  # so that it is dropped first
     layout.write(parameters, place, weights)
 
-    method = TopologyMethod(drop_smallest, regrow_first)
+    method = TopologyMethod(drop_smallest, GrowRule(regrow_first))
     proposal = propose(method, LayerView(old, weights), 0.2, rng())
     assert proposal is not None
     rewiring = proposal.rewiring

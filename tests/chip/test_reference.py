@@ -15,6 +15,7 @@ from sparl.build import build_agent
 from sparl.methods import preset
 from sparl.replay.batch import Batch
 from sparl.topology.propose import TopologyMethod
+from sparl.topology.rules import GrowRule
 
 SETTINGS: dict[str, Any] = {
     "GAMMA": 0.99, "TAU": 0.02, "POLICY_DELAY": 2, "TARGET_NOISE": 0.2, "NOISE_CLIP": 0.5,
@@ -208,4 +209,4 @@ def inject(learner: Any, draw: Draw, network: int) -> None:
         after = next(sparse)
         return after[~np.isin(after, kept.positions)]
 
-    learner.method = TopologyMethod(learner.method.drop, grow)
+    learner.method = TopologyMethod(learner.method.drop, GrowRule(grow))

@@ -15,7 +15,7 @@ from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density_schedule import DensitySchedule, constant
 from sparl.topology.layer_view import LayerView
 from sparl.topology.registry import Rule
-from sparl.topology.rules import ChooseDropped, ChooseGrown, DropRule, GrowRule, Indices
+from sparl.topology.rules import DropRule, GrowRule, Indices
 from sparl.wording import counted, shown
 
 
@@ -24,14 +24,13 @@ class TopologyMethod:
     """A drop rule, a grow rule and a density schedule.
 
     Attributes:
-        drop: a registered rule or a plain function. A plain function declares no requirements and
-            keeps dead links as candidates; for N connections, its count is round(fraction N).
-        grow: a registered rule or a plain function.
-        density: a registered density schedule.
+        drop: the drop rule.
+        grow: the grow rule.
+        density: the density schedule.
     """
 
-    drop: ChooseDropped
-    grow: ChooseGrown
+    drop: DropRule
+    grow: GrowRule
     density: DensitySchedule = constant
 
     @classmethod
@@ -52,19 +51,9 @@ class TopologyMethod:
         return self.density is not constant
 
     @property
-    def drop_rule(self) -> DropRule:
-        """The drop rule with its declarations."""
-        return self.drop if isinstance(self.drop, DropRule) else DropRule(self.drop)
-
-    @property
-    def grow_rule(self) -> GrowRule:
-        """The grow rule with its declarations."""
-        return self.grow if isinstance(self.grow, GrowRule) else GrowRule(self.grow)
-
-    @property
     def needs(self) -> frozenset[str]:
         """The data that the rules read in addition to the pattern and the weights."""
-        return self.drop_rule.needs | self.grow_rule.needs
+        return self.drop.needs | self.grow.needs
 
 
 def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
@@ -145,7 +134,7 @@ def propose(
     wanted = pattern.connections if connections is None else connections
     if pattern.connections == wanted == pattern.size:
         return None
-    rule = method.drop_rule
+    rule = method.drop
     candidates = _live(layer) if rule.removes_dead_links else layer
     dead = pattern.connections - candidates.pattern.connections
     too_many = pattern.connections - dead - wanted
@@ -165,7 +154,7 @@ def propose(
             f"distinct, but must return {counted(count, 'distinct connection')}"
         )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
-    new = _grown(method.grow_rule, layer, kept, grow_count, rng)
+    new = _grown(method.grow, layer, kept, grow_count, rng)
     live = int(np.count_nonzero(candidates.weights[chosen]))
     return Proposal(Rewiring(pattern, new), live, count + dead - live, fraction)
 
