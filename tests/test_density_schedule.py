@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import pickle
 import re
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from sparl.topology.drop import drop_nearest_zero_of_each_sign, drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.schedule import NEVER, Schedule
 
 SMALL: dict[str, Any] = {
     "env": "Pendulum-v1", "steps": 300, "warmup_env_steps": 100, "hidden": (20, 12),
@@ -141,12 +143,28 @@ def test_a_schedule_that_returns_an_invalid_value_is_named(result: Any) -> None:
     schedule = DensitySchedule(lambda layer: result, "mine")
     message = f"density schedule 'mine' returned {result!r} but must return a pair: "
     with pytest.raises(UsageError, match=re.escape(message)):
-        schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1))
+        schedule(LayerProgress(10, 10, n_in=5, n_out=4, progress=0.5, fraction=0.1))
 
 
 def test_a_schedule_may_return_numbers_of_numpy() -> None:
     schedule = DensitySchedule(lambda layer: (np.int64(3), np.float32(0.5)), "mine")
-    assert schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1)) == (3, 0.5)
+    assert schedule(LayerProgress(10, 10, n_in=5, n_out=4, progress=0.5, fraction=0.1)) == (3, 0.5)
+
+
+def test_progress_is_1_at_the_last_topology_update_and_the_cosine_ends_with_the_window() -> None:
+    plan = Schedule(first=300, every=1000, last=1900, fraction=0.5, annealed=True)
+    pattern = Pattern(5, 4, np.arange(6))
+    states = [plan.of_layer(update, 8, pattern) for update in (300, 1300, 1350)]
+    assert [state.progress for state in states] == [300 / 1300, 1.0, 1.0]
+    assert states[1].fraction == 0.25 * (1 + math.cos(math.pi * 1300 / 1900))
+    assert NEVER.progress_at(1) == 1.0
+
+
+def test_a_schedule_can_prune_to_the_numbers_of_erdos_and_renyi() -> None:
+    schedule = DensitySchedule(lambda layer: (2 * (layer.n_in + layer.n_out), 0.0), "mine")
+    state = Schedule(first=1, every=1, last=9, fraction=0.1).of_layer(9, 30, Pattern.dense(8, 5))
+    assert (state.n_in, state.n_out, state.size) == (8, 5, 40)
+    assert schedule(state) == (26, 0.0)
 
 
 # --- Names ------------------------------------------------------------------------------------
@@ -193,14 +211,14 @@ def test_training_prunes_linearly(method: str, tmp_path: Path) -> None:
     rows = [row for row in topology(path) if row["network"] == "critics" and row["layer"] == "1"]
     assert [int(row["agent_update"]) for row in rows[::2]] == list(range(20, 161, 20))
     for row in rows:
-        left = 1 - 0.6 * int(row["agent_update"]) / 170  # the topology is frozen at update 170
+        left = 1 - 0.6 * int(row["agent_update"]) / 160  # the last topology update
         assert int(row["connections"]) == round(initial[1] * left)
     for name in ("critics", "critics_target"):
         for member in layers_of(path, name):
             assert all(
                 now <= round(count * left) for now, count in zip(member, initial, strict=True)
             )
-    assert sum(layers_of(path)[0]) < 0.6 * sum(initial_counts(path))
+    assert layers_of(path)[0] == [round(0.4 * count) for count in initial_counts(path)]
 
 
 def test_training_grows_a_layer_until_it_is_dense(tmp_path: Path) -> None:

@@ -29,26 +29,43 @@ class LayerProgress:
     Attributes:
         initial: number of connections at the start of the run.
         connections: number of connections before the update.
-        size: number of positions, the maximum number of connections.
-        progress: completed fraction of the schedule of topology updates, in [0, 1].
+        n_in: number of input neurons.
+        n_out: number of output neurons.
+        progress: number of the update divided by that of the last topology update, in (0, 1]. It is
+            1 at the last topology update.
         fraction: configured fraction of the connections to drop and regrow, after any annealing.
     """
 
     initial: int
     connections: int
-    size: int
+    n_in: int
+    n_out: int
     progress: float
     fraction: float
 
+    @property
+    def size(self) -> int:
+        """Number of positions, n_in n_out, which is the maximum number of connections."""
+        return self.n_in * self.n_out
+
 
 class ChooseDensity(Protocol):
-    """Chooses the number of connections of a layer."""
+    """The signature of a density schedule, a function of one layer."""
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the number of connections after this update, and the fraction of them to drop.
+        """Choose how many connections a layer has after this topology update.
 
-        The fraction refers to the connections before the update. After the drop, connections are
-        grown or further ones are dropped until the layer has the returned number.
+        Connections are dropped, and others are grown up to the number of connections that the
+        schedule returns. If the layer would still have too many after the drop, more are dropped.
+
+        Args:
+            layer: the state of the layer before the update.
+
+        Returns:
+            The number of connections after the update, in [0, layer.size]; and the fraction of the
+            connections before the update to drop, in [0, 1]. If the drop rule removes dead links,
+            whose weight is exactly 0, they are dropped in addition, and the fraction refers to the
+            other connections only.
         """
 
 

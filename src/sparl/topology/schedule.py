@@ -46,11 +46,14 @@ class Schedule:
         """
         if not self.annealed:
             return self.fraction
-        return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
+        return self.fraction / 2 * (1 + math.cos(math.pi * min(update / self.last, 1.0)))
 
     def progress_at(self, update: int) -> float:
-        """Return the completed fraction of the schedule at an update: update / last, at most 1."""
-        return min(update / self.last, 1.0)
+        """Return an update's number divided by that of the last topology update, at most 1.
+
+        The result is 1 if there are no topology updates.
+        """
+        return min(update / self.last_due, 1.0) if self.last_due else 1.0
 
     def of_layer(self, update: int, initial: int, pattern: Pattern) -> LayerProgress:
         """Return the state of a layer at an update, as a density schedule receives it.
@@ -60,8 +63,10 @@ class Schedule:
             initial: number of connections of the layer at the start of the run.
             pattern: the layer's connections before the update.
         """
-        progress, fraction = self.progress_at(update), self.fraction_at(update)
-        return LayerProgress(initial, pattern.connections, pattern.size, progress, fraction)
+        return LayerProgress(
+            initial, pattern.connections, pattern.n_in, pattern.n_out,
+            self.progress_at(update), self.fraction_at(update),
+        )  # fmt: skip
 
     def due_until(self, update: int) -> int:
         """Count the topology updates that are due at or before this update."""
