@@ -405,6 +405,21 @@ def test_a_grow_rule_that_returns_an_invalid_value_is_named(result: Any, problem
         propose(TopologyMethod(drop_smallest, rule), row([4, 3, 2, 1]), 0.5, rng())
 
 
+@pytest.mark.parametrize(
+    "rounding",
+    [np.floor, lambda x: None, lambda x: -1, lambda x: 5],
+    ids=["float64", "None", "negative", "too many"],
+)
+def test_a_rounding_that_returns_an_invalid_value_is_named(rounding: Any) -> None:
+    rule = DropRule(_first, "mine", rounding=rounding)
+    message = (
+        f"drop rule 'mine' has a function `rounding` that returned {rounding(2.0)!r} for 2 but "
+        "must return an integer in [0, 4]"
+    )
+    with pytest.raises(UsageError, match=re.escape(message)):
+        propose(TopologyMethod(rule, grow_random), row([4, 3, 2, 1]), 0.5, rng())
+
+
 def test_an_exception_in_a_rule_names_the_rule() -> None:
     def drop_by_gradient(layer: LayerView, count: int, rng: Generator) -> Indices:
         gradient: Any = layer.gradient  # None, because the rule does not declare that it needs it

@@ -138,7 +138,7 @@ def propose(
     candidates = _live(layer) if rule.removes_dead_links else layer
     dead = pattern.connections - candidates.pattern.connections
     too_many = pattern.connections - dead - wanted
-    count = max(rule.rounding(fraction * candidates.pattern.connections), too_many)
+    count = max(rule.count(fraction, candidates.pattern.connections), too_many)
     grow_count = wanted - (pattern.connections - dead - count)
     if count + dead + grow_count == 0:
         return None

@@ -26,6 +26,7 @@ from sparl.sparse.pattern import Pattern, Positions
 from sparl.topology.density import round_half_up
 from sparl.topology.layer_view import LayerView
 from sparl.topology.registry import Rule
+from sparl.wording import shown
 
 Indices = NDArray[np.int64]
 GRADIENT = "gradient"  # the dense gradient of the current loss, in layer.gradient
@@ -63,6 +64,20 @@ class DropRule(Rule):
     needs: frozenset[str] = frozenset()
     removes_dead_links: bool = False
     rounding: Callable[[float], int] = round_half_up
+
+    def count(self, fraction: float, connections: int) -> int:
+        """Return how many of these connections the rule drops, `rounding(fraction connections)`.
+
+        Raises:
+            UsageError: if `rounding` does not return an integer in [0, connections].
+        """
+        count = self.rounding(fraction * connections)
+        if not isinstance(count, int | np.integer) or not 0 <= count <= connections:
+            raise self.fault(
+                f"has a function `rounding` that returned {shown(count)} for "
+                f"{fraction * connections:g} but must return an integer in [0, {connections:,}]"
+            )
+        return int(count)
 
 
 @dataclass(frozen=True)
