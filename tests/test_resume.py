@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.play import command
 from sparl.report.runs import collect
+from sparl.topology.rules import GrowRule
 from sparl.training import assemble, machine, start
 from sparl.training.checkpoint import MANIFEST, Checkpoints
 from sparl.training.environment import Environment
@@ -750,6 +752,59 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == [33, 50]
     assert about["bit_exact"] is False  # an inexact run is always marked
+
+
+RULE = """
+import numpy as np
+from sparl.topology.rules import grow_rule
+
+@grow_rule("edited")
+def grow(layer, kept, count, rng):
+    # {order} free positions
+    return np.setdiff1d(np.arange(kept.size), kept.positions)[{slice}]
+"""
+
+
+def test_a_run_whose_custom_rule_was_edited_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(GrowRule, "registry", dict(GrowRule.registry))
+    file, fields = tmp_path / "rule_to_edit.py", fields_of("SET-TD3")
+    file.write_text(RULE.format(order="the first", slice=":count"))
+    module = importlib.import_module("rule_to_edit")
+    with stopped_at(33):
+        run = sparl.train("SET-TD3", "Hopper-v5", run_dir=tmp_path, grow="edited", **fields)
+    file.write_text(RULE.format(order="the last of all", slice="-count:"))
+    sparl.resume(run, stop_at=50, quiet=True)  # the imported code has not changed
+    about = json.loads((run.path / "run.json").read_text())
+    assert (about["bit_exact"], len(about["continued"])) == (True, 1)
+    importlib.reload(module)
+    because = "not exactly: the code of grow rule 'edited' has changed"
+    assert main(["info", str(run.path)]) == 0
+    assert f"resumes the run, {because}\n" in capsys.readouterr().out
+    sparl.resume(run, stop_at=90)
+    assert f"warning: resuming at step 50, {because}\n" in capsys.readouterr().err
+    assert json.loads((run.path / "run.json").read_text())["bit_exact"] is False
+
+
+def test_info_does_not_need_the_module_of_a_custom_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule without source, like one that is typed into a terminal, counts as unchanged."""
+    monkeypatch.setattr(GrowRule, "registry", dict(GrowRule.registry))
+    fields = fields_of("SET-TD3")
+    exec(RULE.format(order="the first", slice=":count"), {})
+    with stopped_at(33):
+        run = sparl.train("SET-TD3", "Hopper-v5", run_dir=tmp_path, grow="edited", **fields)
+    (manifest,) = run.path.glob("checkpoint-33/manifest.json")
+    content = json.loads(manifest.read_text())
+    assert content["about"]["rules"] == {}
+    content["about"]["rules"] = {"grow rule 'edited'": "0123"}
+    write_manifest(manifest.parent, content)
+    GrowRule.registry.pop("edited")
+    assert main(["info", str(run.path)]) == 0
+    assert "resumes the run, bit for bit" in capsys.readouterr().out
 
 
 def test_a_run_with_lost_table_lines_resumes_from_before_them(

@@ -66,6 +66,20 @@ def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
     return [text for text in texts if text]
 
 
+def rule_digests(drop: str, grow: str, density: str) -> dict[str, str]:
+    """Return the digest of each custom rule, by a text such as "grow rule 'mine'".
+
+    Rules that are not registered, and rules whose source is unavailable, are omitted.
+    """
+    registered = (
+        DropRule.registry.get(drop),
+        GrowRule.registry.get(grow),
+        DensitySchedule.registry.get(density),
+    )
+    rules = [rule for rule in registered if rule is not None and rule.digest]
+    return {f"{rule.kind} '{rule.name}'": rule.digest for rule in rules}
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A proposed topology update of one layer.

@@ -6,9 +6,12 @@ This module does not load the native module.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from sparl.errors import SparlError, UsageError
@@ -73,6 +76,17 @@ class Rule:
             return self.named, (self.name,)
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the function's source; "" for sparl's own rules, and if it is unavailable."""
+        if str(self.choose.__module__).startswith("sparl."):
+            return ""  # sparl's version and commit identify it
+        try:
+            source = inspect.getsource(self.choose)
+        except Exception:  # inspect and its tokenizer raise exceptions of several types
+            return ""
+        return hashlib.sha256(source.encode()).hexdigest()
+
     @classmethod
     def named(cls, name: str) -> Self:
         """Return the rule that is registered under a name.
@@ -103,6 +117,7 @@ class Rule:
                 "choose another name"
             )
         self.registry[self.name] = self
+        _ = self.digest  # read now, because the file may be edited later
         return self
 
     @classmethod

@@ -92,7 +92,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
         try:
             manifest = checkpoints.checked_manifest(path)
             state, about = manifest["state"], manifest["about"]
-            because = not_exact_because(config.env, state["environment"], about["made_with"])
+            because = not_exact_because(config, state["environment"], about)
         except DataError as error:
             errors.append(str(error))
         except DAMAGE_ERRORS as error:

@@ -19,6 +19,7 @@ from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import method_label
 from sparl.networks.spec import layer_key
+from sparl.topology.propose import rule_digests
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
@@ -258,23 +259,29 @@ class Record:
 
 
 def not_exact_because(
-    env: str, environment: dict[str, Any] | None, saved_with: Mapping[str, Any]
+    config: Config, environment: dict[str, Any] | None, about: Mapping[str, Any]
 ) -> list[str]:
     """Return the reasons why a run cannot be resumed bit for bit from a checkpoint.
 
     Args:
-        env: the environment's id.
+        config: the configuration of the run.
         environment: the environment's state in the checkpoint; None if it was not saved.
-        saved_with: the result of made_with in the process that wrote the checkpoint.
+        about: the entries of the checkpoint's manifest that CheckpointSaver wrote.
     """
     because = []
     if not can_be_resumed(environment):
-        because.append(f"the state of {env} cannot be saved, so a new episode begins")
+        because.append(f"the state of {config.env} cannot be saved, so a new episode begins")
     here = made_with()
-    return because + [
+    because += [
         f"{name} is now {here.get(name)} but was {value}"
-        for name, value in saved_with.items()
+        for name, value in about["made_with"].items()
         if value != here.get(name)
+    ]
+    rules = rule_digests(config.drop, config.grow, config.density_schedule)
+    return because + [
+        f"the code of {rule} has changed"
+        for rule, digest in about.get("rules", {}).items()  # not in older checkpoints
+        if digest != rules.get(rule, digest)
     ]
 
 

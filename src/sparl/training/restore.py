@@ -95,7 +95,7 @@ def restore_checkpoint(
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay, training.agent)
         restore_state(training, state)
-        because = not_exact_because(training.config.env, state["environment"], about["made_with"])
+        because = not_exact_because(training.config, state["environment"], about)
         check_continued(about["continued"])
         entry = {"env_step": training.env_step, "not_exact_because": because}
         seconds, cpu_seconds = _duration(about["seconds"]), _duration(about["cpu_seconds"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from sparl.configuration import Config
 from sparl.errors import ResourceError
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.topology.propose import rule_digests
 from sparl.training.best_agent import BestAgent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
@@ -45,6 +46,7 @@ class CheckpointSaver:
         self._config, self._folder = config, folder
         self._record, self._best, self._console = record, best, console
         self._made_with = made_with()
+        self._rules = rule_digests(config.drop, config.grow, config.density_schedule)
         self._failures = 0
 
     def save(
@@ -84,6 +86,7 @@ class CheckpointSaver:
         return {
             "config": json.loads(json.dumps(self._config.as_dict())),
             "made_with": self._made_with,
+            "rules": self._rules,
             "growing_files": self._folder.growing.flush(),
             "seconds": self._record.seconds,
             "cpu_seconds": self._record.cpu_seconds,
