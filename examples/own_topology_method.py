@@ -20,6 +20,8 @@ def grow_at_neglected_inputs(layer, kept, count, rng):
     """Draw free positions, output * n_in + input, mostly at inputs with few connections."""
     free = np.setdiff1d(np.arange(kept.size), kept.positions)
     used = np.bincount(kept.inputs, minlength=kept.n_in)[free % kept.n_in]
+    # Sorting exponential variables of mean 1 + used is weighted sampling without replacement, where
+    # a position has the weight 1 / (1 + used).
     return free[np.argsort(rng.exponential(1 + used))[:count]]
 
 

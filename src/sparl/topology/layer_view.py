@@ -39,11 +39,19 @@ class FactoredGradient:
 class LayerView:
     """A layer's pattern and weights, and its gradient if a rule needs it.
 
+    If the field `rewire_skips_step` is False, a topology update follows the optimiser's step: the
+    weights are those after the step, and the gradient was computed before it. If it is True, the
+    update replaces the step (unless no connection moves), so both are from before it. The gradient
+    is that of the loss without weight decay. The loss is the mean over the batch; the critics' loss
+    is the sum of the losses of all critics. A drop rule that removes dead links receives the layer
+    without them; a grow rule always receives the layer before the drop, dead links included.
+
     Attributes:
         pattern: the existing connections.
         weights: float32 [N], in canonical order; read-only.
-        gradient: dense gradient of the current loss; a float32 array [n_out, n_in] is accepted too.
-            None if neither the drop rule nor the grow rule needs the gradient.
+        gradient: dense gradient of the loss, at all positions, dead links and absent connections
+            included; a float32 array [n_out, n_in] is accepted too. None if neither the drop rule
+            nor the grow rule needs the gradient.
     """
 
     pattern: Pattern

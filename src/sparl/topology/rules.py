@@ -34,17 +34,37 @@ NEEDS = frozenset({GRADIENT})  # all data that a rule can require
 
 
 class ChooseDropped(Protocol):
-    """Chooses which connections to remove."""
+    """The signature of a drop rule, a function that chooses which connections to remove."""
 
     def __call__(self, layer: LayerView, count: int, rng: Generator) -> Indices:
-        """Return distinct indices into the layer's connections, int64 [count]."""
+        """Choose connections to remove.
+
+        Args:
+            layer: the layer before the update; without its dead links, if the rule removes them.
+            count: number of connections to remove, at least 1.
+            rng: random generator of the network's topology. A run saves its state.
+
+        Returns:
+            Distinct indices into `layer.weights`, integers [count] in any order.
+        """
 
 
 class ChooseGrown(Protocol):
-    """Chooses where to add connections."""
+    """The signature of a grow rule, a function that chooses where to add connections."""
 
     def __call__(self, layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-        """Return distinct positions that are free in `kept`, int64 [count]."""
+        """Choose positions for new connections.
+
+        Args:
+            layer: the layer before the drop, with its dead links.
+            kept: the connections that remain after the drop.
+            count: number of connections to add, at least 1.
+            rng: random generator of the network's topology. A run saves its state.
+
+        Returns:
+            Distinct positions, output * n_in + input, that are free in `kept`; integers [count] in
+            any order. They may be positions of connections that were just dropped.
+        """
 
 
 @dataclass(frozen=True)
