@@ -158,13 +158,13 @@ class Config:
     critics: int = _within(2, 1, 100, "critics")
     """Number of critics; a target value uses the smallest of the critics' values."""
     policy_delay: int = _within(2, 1, 1e9, "updates")
-    """Updates of the critics per update of the actor and the targets."""
+    """TD3: updates of the critics per update of the actor and the targets."""
     exploration_noise: float = _within(0.1, 0, 1e3, "scaled action")
-    """Standard deviation of the exploration noise [action scaled to -1..1]."""
+    """TD3: standard deviation of the exploration noise [action scaled to -1..1]."""
     target_noise: float = _within(0.2, 0, 1e3, "scaled action")
-    """Standard deviation of the target policy smoothing noise [action scaled to -1..1]."""
+    """TD3: standard deviation of the target policy smoothing noise [action scaled to -1..1]."""
     noise_clip: float = _within(0.5, 0, 1e3, "scaled action")
-    """Bound of the smoothing noise [action scaled to -1..1]."""
+    """TD3: bound of the smoothing noise [action scaled to -1..1]."""
     alpha: float = _within(0.2, 1e-9, 1e9, "temperature")
     """SAC: temperature; the initial temperature if learn_alpha is set."""
     learn_alpha: bool = False
@@ -183,18 +183,18 @@ class Config:
     n_step_delay_updates: int = _within(0, 0, 1e12, "updates")
     """First update that uses n-step returns; earlier updates use one-step returns."""
     dynamic_buffer: bool = False
-    """Drop old transitions if the policy has changed too much since they were stored (RLx2)."""
+    """Forget old transitions if the policy has changed too much since they were stored (RLx2)."""
     replay_minimum: int = _within(100_000, 1, 1e10, "transitions")
     """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = _within(0.2, 0, 1e9, "squared distance")
-    """dynamic_buffer drops transitions if the distance between the policy's actions and those in
+    """dynamic_buffer forgets transitions if the distance between the policy's actions and those in
     the oldest transitions exceeds this [mean squared difference / 2, actions scaled to -1..1]."""
     replay_check_every_env_steps: int = _within(10_000, 1, 1e12, "environment steps")
     """Steps between two checks of the distance by dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = _within(None, 1, 1e10, "transitions")
     """Number of the oldest transitions that a check examines; None means 8 x batch_size."""
     replay_forget_until_below: bool = False
-    """Drop transitions until the distance is below the threshold (RLx2's paper) instead of once
+    """Forget transitions until the distance is below the threshold (RLx2's paper) instead of once
     per check (RLx2's code)."""
 
     evaluate_every_env_steps: int = _within(5_000, 1, 1e12, "environment steps")

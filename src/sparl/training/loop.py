@@ -52,7 +52,7 @@ class Training:
     warmup: Warmup  # chooses the actions before the agent learns
     replay: RingBuffer
     replay_rng: Generator  # random stream of the batches
-    capacity_rule: DynamicCapacity  # decides which transitions a dynamic replay buffer drops
+    capacity_rule: DynamicCapacity  # decides which transitions a dynamic replay buffer forgets
     record: Record
     best: BestAgent
     saver: CheckpointSaver
@@ -174,7 +174,7 @@ class Training:
         self.begin_episode()
 
     def _forget(self) -> None:
-        """At each scheduled check, let a dynamic replay buffer drop outdated transitions."""
+        """At each scheduled check, let a dynamic replay buffer forget outdated transitions."""
         config = self.config
         if config.dynamic_buffer and self.env_step % config.replay_check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.policy)

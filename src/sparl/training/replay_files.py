@@ -92,7 +92,7 @@ class ReplayFiles:
         return segments
 
     def read(self, segment: Segment, replay: RingBuffer) -> None:
-        """Append the transitions in a file to a replay buffer, except those that it had dropped.
+        """Append the transitions in a file to a replay buffer, except those that it had forgotten.
 
         Raises:
             DataError: if the file is missing or damaged.
