@@ -173,6 +173,23 @@ def test_a_custom_agent_is_sparse_without_lambdas_of_a_paper(fields: dict[str, A
     assert 0 < nets.connections < nets.densified().connections
 
 
+@pytest.mark.parametrize("method", ["TD3", "SAC"])
+def test_agents_accept_float64_observations_and_reject_wrong_shapes(method: str) -> None:
+    """MuJoCo returns float64 observations."""
+    config = preset(method, "Hopper-v5", hidden=(8,))
+    one, other = (build_agent(config, architecture(config, 11, 3)) for _ in range(2))
+    observation = np.linspace(-1, 1, 11)
+    for action, same in zip(
+        one.act(observation), other.act(observation.astype(np.float32)), strict=True
+    ):
+        assert action.dtype == np.float32
+        np.testing.assert_array_equal(action, same)
+    np.testing.assert_array_equal(one.policy(observation[np.newaxis])[0], one.act(observation)[1])
+    for wrong in (np.zeros(10), np.zeros((1, 11)), 0.0):
+        with pytest.raises(ValueError, match=r"act: the observation .* must have shape \(11,\)"):
+            one.act(wrong)
+
+
 def test_which_networks_may_change_their_topology() -> None:
     for rewire, changing in (("both", ["actor", "value"]), ("actor", ["actor"]),
                              ("critics", ["value"]), ("none", [])):  # fmt: skip

@@ -77,7 +77,9 @@ def test_all_observations_of_a_batch_are_normalised_and_nothing_else() -> None:
     statistics, observations = seen(64)
     one = np.ones((4, 1), np.float32)
     path = observations[:8].reshape(4, 2, 3)
-    batch = Batch(observations[:4], one, one, one, observations[4:8], path, one)
+    batch = Batch(
+        observations[:4], one, one, one, observations[4:8], path, np.ones((4, 2), np.float32)
+    )
     normalized = statistics.batch(batch)
     np.testing.assert_array_equal(normalized.observation, statistics(observations[:4]))
     np.testing.assert_array_equal(normalized.next_observation, statistics(observations[4:8]))

@@ -1,4 +1,4 @@
-"""Test the replay buffer: stored transitions, the ends of windows, and deletion."""
+"""Test the replay buffer: stored transitions, the ends of windows, and forgetting."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from replays import restore, saved
+from sparl.build import capacity_rule
 from sparl.methods import preset
 from sparl.replay.batch import Batch
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
-from sparl.training.assemble import capacity_rule
 from sparl.types import Array
 
+RULE = DynamicCapacity(minimum=1, probe=2048, threshold=0.2, until_below=False)
 many = settings(derandomize=True, max_examples=150)
 GAMMA = 0.9
 
@@ -187,6 +188,60 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
         replay.sample(1, 1, rng())
 
 
+@pytest.mark.parametrize("n_step", [0, -1])
+def test_a_window_has_at_least_one_step(n_step: int) -> None:
+    with pytest.raises(ValueError, match=f"n_step is {n_step} but must be at least 1"):
+        filled(5, 3).sample(1, n_step, rng())
+
+
+def test_observations_and_actions_of_wrong_shapes_are_rejected() -> None:
+    """A scalar action, for example, must not be broadcast."""
+    replay = RingBuffer(5, n_obs=3, n_act=2, gamma=GAMMA)
+    state, action = np.zeros(3), np.zeros(2)
+    with pytest.raises(ValueError, match=r"observation has shape \(1,\) but must .* \(3,\)"):
+        replay.begin(np.zeros(1))
+    replay.begin(state)
+    wrong: dict[str, tuple[Any, Any, Any]] = {
+        "action": (0.5, action, state),
+        "noise_free_action": (action, np.zeros(1), state),
+        "reached": (action, action, np.zeros((1, 3))),
+    }
+    for name, (taken, noise_free, reached) in wrong.items():
+        with pytest.raises(ValueError, match=f"replay buffer: {name} has shape"):
+            replay.add(taken, noise_free, 0.0, reached, False, False)
+    assert replay.size == 0
+    replay.add([0, 1], action, 0.0, [1, 2, 3], False, False)
+    np.testing.assert_array_equal(everything(replay).next_observation, [[1, 2, 3]])
+
+
+def zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"observation": np.zeros((4, 3))}, "observation is float64 but must be float32"),
+        ({"observation": zeros(4, 6)[:, ::2]}, "observation is non-contiguous float32"),
+        ({"observation": zeros(3)}, r"observation has shape \(3,\)"),
+        ({"action": zeros(3, 2)}, r"action has shape \(3, 2\) but must have shape \(4, 2\)"),
+        ({"reward": zeros(4)}, r"reward has shape \(4,\) but must have shape \(4, 1\)"),
+        ({"discount": np.zeros((4, 1))}, "discount is float64"),
+        ({"next_observation": zeros(4, 2)}, "next_observation has shape"),
+        ({"path_discount": zeros(4, 3)}, r"path_observation .* must have shape \(4, 3, 3\)"),
+    ],
+)
+def test_a_batch_of_wrong_arrays_is_rejected(changed: dict[str, Array], message: str) -> None:
+    arrays = {
+        "observation": zeros(4, 3), "action": zeros(4, 2), "reward": zeros(4, 1),
+        "discount": zeros(4, 1), "next_observation": zeros(4, 3),
+        "path_observation": zeros(4, 2, 3), "path_discount": zeros(4, 2),
+    }  # fmt: skip
+    Batch(**arrays)
+    with pytest.raises(ValueError, match=f"batch: {message}"):
+        Batch(**{**arrays, **changed})
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_replay_bytes_equal_the_size_of_the_arrays(keep: bool) -> None:
     replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
@@ -324,7 +379,7 @@ operations = st.lists(
 def test_adding_and_forgetting_work_as_in_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
-    """After every operation, no window contains deleted or overwritten transitions."""
+    """After every operation, no window contains forgotten or overwritten transitions."""
     replay, alive = ring(capacity), deque[Event](maxlen=capacity)
     t = 0
     for operation in done:
@@ -384,6 +439,11 @@ def still(observation: Array) -> Array:
     return np.zeros((len(observation), 1), np.float32)
 
 
+def test_the_distance_needs_noise_free_actions() -> None:
+    with pytest.raises(ValueError, match="create it with keep_noise_free=True"):
+        RULE.apply(filled(5, 3), still)
+
+
 def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions() -> None:
     replay = RingBuffer(10, n_obs=1, n_act=2, gamma=GAMMA, keep_noise_free=True)
     act(replay, 0.0, [0.5, 0.0])  # the policy returns (0, 0)
@@ -392,7 +452,7 @@ def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions(
     def policy(observation: Array) -> Array:
         return np.concatenate([observation, -observation], axis=1)
 
-    assert DynamicCapacity(1).distance(replay, policy) == (0.25 + 0 + 1 + 1) / 4 / 2
+    assert RULE.distance(replay, policy) == (0.25 + 0 + 1 + 1) / 4 / 2
 
 
 @pytest.mark.parametrize("before", [0, 3500])
@@ -408,11 +468,10 @@ def test_the_distance_is_measured_on_the_oldest_2048(before: int) -> None:
         seen.append(observation[:, 0])
         return still(observation)
 
-    rule = DynamicCapacity(1)
-    assert rule.distance(replay, policy) == 0
+    assert RULE.distance(replay, policy) == 0
     np.testing.assert_array_equal(seen[0], np.arange(2048))
     replay.forget(512)  # now a quarter of the oldest 2048 is off by 1
-    assert rule.distance(replay, policy) == pytest.approx(0.25 / 2)
+    assert RULE.distance(replay, policy) == pytest.approx(0.25 / 2)
 
 
 @pytest.mark.parametrize(
@@ -429,16 +488,16 @@ def test_a_tenth_is_forgotten_but_never_below_the_minimum(
     size: int, minimum: int, left: int
 ) -> None:
     replay = distant(size)
-    assert DynamicCapacity(minimum).apply(replay, still) == 0.5
+    assert replace(RULE, minimum=minimum).apply(replay, still) == 0.5
     assert replay.size == left
     newest = everything(replay).observation[:, 0]
-    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest were deleted
+    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest were forgotten
 
 
 def test_only_a_distance_above_the_threshold_forgets() -> None:
     for threshold, left in ((0.5, 100), (0.49, 90)):
         replay = distant(100)
-        DynamicCapacity(1, threshold=threshold).apply(replay, still)
+        replace(RULE, threshold=threshold).apply(replay, still)
         assert replay.size == left
 
 
@@ -447,7 +506,7 @@ def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
     assert (config.replay_check_every_env_steps, config.replay_distance_threshold) == (10_000, 0.2)
     rule = capacity_rule(config)
     assert (rule.minimum, rule.probe, rule.threshold) == (100_000, 8 * 256, 0.2)
-    assert (rule.share, rule.until_below) == (0.1, False)
+    assert not rule.until_below
     fields: dict[str, Any] = {
         "replay_probe_transitions": 7, "replay_forget_until_below": True, "replay_minimum": 3,
         "replay_distance_threshold": 0.5,
@@ -459,7 +518,7 @@ def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("minimum", "left"), [(10, 657), (700, 700)], ids=["until below", "until the minimum"]
 )
-def test_the_papers_rule_deletes_until_the_distance_is_below_the_threshold(
+def test_the_papers_rule_forgets_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
     """The oldest 300 of 1,000 differ by 1; a tenth is removed until none of them remains."""

@@ -1,6 +1,7 @@
 """Build an agent from a configuration: networks, optimisers, targets and topology.
 
-The packages agents and topology do not depend on each other; this module combines them.
+The packages agents, replay and topology do not depend on the configuration; this module creates
+their objects from it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sparl.networks.spec import Layer, NetworkSpec, Place
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.old_names import TOPOLOGY_STREAM
 from sparl.random_streams import stream
+from sparl.replay.capacity import DynamicCapacity
 from sparl.sparse.pattern import Pattern
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
 from sparl.topology.propose import TopologyMethod
@@ -55,6 +57,16 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
         settings_of(config),
         stream(config.seed, "exploration"),
         stream(config.seed, "target noise"),
+    )
+
+
+def capacity_rule(config: Config) -> DynamicCapacity:
+    """Return the configured rule by which a dynamic replay buffer forgets transitions."""
+    return DynamicCapacity(
+        config.replay_minimum,
+        config.replay_probe_transitions or 8 * config.batch_size,
+        config.replay_distance_threshold,
+        config.replay_forget_until_below,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from sparl.agents.action_head import ActionHead
 from sparl.networks.network import Network, Trace
@@ -149,31 +150,65 @@ class Agent(ABC):
         return 1
 
     @abstractmethod
-    def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return an exploratory and a noise-free action in [-1, 1] for an observation.
+    def act(self, observation: ArrayLike) -> tuple[Array, Array]:
+        """Return an exploratory and a noise-free action in [-1, 1], float32 [n_act] each.
 
-        The actions are float32 [n_act], and the observation is float32 [n_obs].
+        Args:
+            observation: [n_obs], of any real dtype; it is converted to float32.
+
+        Raises:
+            ValueError: if the observation has the wrong shape.
         """
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
         """Update the networks and targets once, using a batch.
 
+        Args:
+            batch: B transitions with observations of length n_obs and actions of length n_act, as
+                float32; with paths if `reads_path` and n > 1.
+
         Returns:
             The values of `metrics` that this update computed, by name; all must be finite.
+
+        Raises:
+            ValueError: if the observations or actions have the wrong length.
         """
+
+    @property
+    def n_obs(self) -> int:
+        """Length of an observation."""
+        return self.actor.layout.spec.n_in
 
     @property
     def n_act(self) -> int:
         """Length of an action."""
         return self.actor.layout.spec.n_out // self.head.outputs_per_action
 
-    def policy(self, observation: Array) -> Array:
-        """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs].
+    def policy(self, observation: ArrayLike) -> Array:
+        """Return noise-free actions in [-1, 1], float32 [B, n_act].
 
-        The entries of an action are in [-1, 1].
+        Args:
+            observation: [B, n_obs], of any real dtype; it is converted to float32.
+
+        Raises:
+            ValueError: if the observations have the wrong shape.
         """
-        return self.head(self.actor(observation), self.n_act)
+        return self.head(self.actor(np.ascontiguousarray(observation, np.float32)), self.n_act)
+
+    def batch_of_one(self, observation: ArrayLike) -> Array:
+        """Convert an observation, [n_obs] of any real dtype, to float32 [1, n_obs].
+
+        Raises:
+            ValueError: if the observation has the wrong shape.
+        """
+        batch = np.asarray(observation, np.float32)[np.newaxis]
+        if batch.shape != (1, self.n_obs):
+            raise ValueError(
+                f"act: the observation has shape {batch.shape[1:]} but must have shape "
+                f"({self.n_obs},)"
+            )
+        return np.ascontiguousarray(batch)
 
     def parts(self) -> dict[str, Part]:
         """Return all components, by name; each network precedes its learner and target."""

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent, Learner, critics_spec, smallest
@@ -202,9 +203,16 @@ class SAC(Agent):
         super().check(state, updates)
         self.temperature.check(state["temperature"], updates)
 
-    def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
-        heads = self.actor(observation[np.newaxis])
+    def act(self, observation: ArrayLike) -> tuple[Array, Array]:
+        """Return an exploratory and a noise-free action in [-1, 1], float32 [n_act] each.
+
+        Args:
+            observation: [n_obs], of any real dtype; it is converted to float32.
+
+        Raises:
+            ValueError: if the observation has the wrong shape.
+        """
+        heads = self.actor(self.batch_of_one(observation))
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = self.head(heads, self.n_act)[0]
         return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
@@ -212,9 +220,16 @@ class SAC(Agent):
     def update(self, batch: Batch) -> dict[str, float]:
         """Update the critics, the actor, the temperature and the targets.
 
+        Args:
+            batch: B transitions, float32; observations [B, n_obs], actions [B, n_act]; with paths
+                if n > 1.
+
         Returns:
             critic_loss, the sum of the critics' losses; q, the mean of their outputs; actor_loss;
             alpha, as used in this update; and entropy, the mean of -log pi.
+
+        Raises:
+            ValueError: if the observations or actions have the wrong length.
         """
         cfg = self.settings
         self.updates += 1

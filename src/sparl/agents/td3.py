@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from sparl.agents.action_head import DETERMINISTIC
 from sparl.agents.agent import Agent, Learner, critics_spec, smallest
@@ -109,9 +110,16 @@ class TD3(Agent):
         actor_update = a + first_critic + critic.of_inputs(n_act) + a + actor.deep_connections
         return critic_update + actor_update / settings.policy_delay
 
-    def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
-        noise_free = self.actor(observation[np.newaxis])[0]
+    def act(self, observation: ArrayLike) -> tuple[Array, Array]:
+        """Return an exploratory and a noise-free action in [-1, 1], float32 [n_act] each.
+
+        Args:
+            observation: [n_obs], of any real dtype; it is converted to float32.
+
+        Raises:
+            ValueError: if the observation has the wrong shape.
+        """
+        noise_free = self.actor(self.batch_of_one(observation))[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)
         return _clip(noise_free + noise, 1), noise_free
@@ -119,9 +127,15 @@ class TD3(Agent):
     def update(self, batch: Batch) -> dict[str, float]:
         """Update the critics and, every policy_delay-th time, the actor and all targets.
 
+        Args:
+            batch: B transitions, float32; observations [B, n_obs], actions [B, n_act].
+
         Returns:
             critic_loss, the sum of the critics' losses; q, the mean of their outputs; and
             actor_loss, if the actor was updated.
+
+        Raises:
+            ValueError: if the observations or actions have the wrong length.
         """
         cfg = self.settings
         self.updates += 1

@@ -13,6 +13,9 @@ from sparl.types import Array
 class Batch:
     """B transitions, each a window of 1 to n environment steps.
 
+    All arrays must be float32 and contiguous in C order. Every transition has the same weight in an
+    update; there are no importance weights.
+
     Attributes:
         observation: float32 [B, n_obs].
         action: float32 [B, n_act], in [-1, 1].
@@ -25,6 +28,9 @@ class Batch:
             requested.
         path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
             terminal state and at entries without a step. None if path_observation is None.
+
+    Raises:
+        ValueError: if an array has the wrong dtype, shape or memory order.
     """
 
     observation: Array
@@ -35,6 +41,25 @@ class Batch:
     path_observation: Array | None = None
     path_discount: Array | None = None
 
+    def __post_init__(self) -> None:
+        """Check the arrays."""
+        if np.ndim(self.observation) != 2 or np.ndim(self.action) != 2:
+            raise ValueError(
+                f"batch: observation has shape {np.shape(self.observation)} and action has shape "
+                f"{np.shape(self.action)}, but both must have two dimensions, [B, n_obs] and "
+                "[B, n_act]"
+            )
+        size, n_obs = self.observation.shape
+        _check("observation", self.observation, (size, n_obs))
+        _check("action", self.action, (size, self.action.shape[1]))
+        _check("reward", self.reward, (size, 1))
+        _check("discount", self.discount, (size, 1))
+        _check("next_observation", self.next_observation, (size, n_obs))
+        if self.path_observation is not None and self.path_discount is not None:
+            n = np.shape(self.path_discount)[-1]
+            _check("path_discount", self.path_discount, (size, n))
+            _check("path_observation", self.path_observation, (size, n, n_obs))
+
     def path(self) -> tuple[Array, Array]:
         """Return the states on the path and their discounts: float32 [B, n, n_obs] and [B, n].
 
@@ -43,3 +68,15 @@ class Batch:
         if self.path_observation is None or self.path_discount is None:
             return self.next_observation[:, np.newaxis], self.discount
         return self.path_observation, self.path_discount
+
+
+def _check(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless an array is float32, has this shape, and is contiguous."""
+    if np.shape(array) != shape:
+        raise ValueError(f"batch: {name} has shape {np.shape(array)} but must have shape {shape}")
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        order = "" if array.flags.c_contiguous else "non-contiguous "
+        raise ValueError(
+            f"batch: {name} is {order}{array.dtype} but must be float32 and contiguous in C order; "
+            f"convert it with np.ascontiguousarray({name}, np.float32)"
+        )

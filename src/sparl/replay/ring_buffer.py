@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sparl import _native
 from sparl.replay.batch import Batch
@@ -32,12 +32,12 @@ def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
 class RingBuffer:
     """A replay buffer of the last `capacity` transitions, in float32.
 
-    Memory is used only for the filled part of the arrays. Transitions are numbered from the first
-    one ever stored; the buffer contains those with numbers in [first, first + size). The oldest
-    transitions can be forgotten before the ring overwrites them. Each observation is stored once:
-    the state that a transition reaches is the observation of the next row. At the end of an episode
-    and for the newest transition, the next row does not contain this state, so the state is stored
-    separately.
+    Observations and actions of any real dtype are converted to float32. Memory is used only for the
+    filled part of the arrays. Transitions are numbered from the first one ever stored; the buffer
+    contains those with numbers in [first, first + size). The oldest transitions can be forgotten
+    before they are overwritten. Each observation is stored once: the state that a transition
+    reaches is the observation of the next row. At the end of an episode and for the newest
+    transition, the next row does not contain this state, so the state is stored separately.
 
     Args:
         capacity: maximum number of transitions.
@@ -84,45 +84,59 @@ class RingBuffer:
         """Whether the next transition begins an episode, so that `begin` must precede `add`."""
         return self._current is None
 
-    def begin(self, observation: Array) -> None:
-        """Begin an episode in this state, [n_obs]; an unfinished episode counts as truncated."""
+    def begin(self, observation: ArrayLike) -> None:
+        """Begin an episode in a state; an unfinished episode counts as truncated.
+
+        Args:
+            observation: [n_obs], of any real dtype.
+
+        Raises:
+            ValueError: if the observation has the wrong shape.
+        """
+        state = _vector("observation", observation, self.observation.shape[1])
         if self.size:
             self.episode_end[self._newest_row] = True
-        self._current = np.array(observation, np.float32)
+        self._current = state.copy()
 
     def add(
         self,
-        action: Array,
-        noise_free_action: Array,
+        action: ArrayLike,
+        noise_free_action: ArrayLike,
         reward: float,
-        reached: Array,
+        reached: ArrayLike,
         terminated: bool,
         truncated: bool,
     ) -> None:
         """Store one step from the current state; a full buffer forgets its oldest transition.
 
         Args:
-            action: [n_act], in [-1, 1].
-            noise_free_action: [n_act], the action without exploration noise.
+            action: [n_act], in [-1, 1], of any real dtype.
+            noise_free_action: [n_act], of any real dtype, the action without exploration noise; it
+                is stored only with keep_noise_free.
             reward: reward of the step.
-            reached: [n_obs], the state that the step reached, even at the end of an episode.
+            reached: [n_obs], of any real dtype, the state that the step reached, even at the end of
+                an episode.
             terminated: whether the reached state is terminal, so that its value is 0.
             truncated: whether the episode was cut off in a state that is not terminal.
 
         Raises:
-            ValueError: if no episode is in progress; see `begin`.
+            ValueError: if no episode is in progress (see `begin`), or an array has the wrong shape.
         """
         if self._current is None:
             raise ValueError(
                 "replay buffer: no episode has begun; call begin(observation) before add(...)"
             )
-        count = self.first + self.size
-        row = count % self.capacity
+        n_obs, n_act = self.observation.shape[1], self.action.shape[1]
+        action = _vector("action", action, n_act)
+        noise_free_action = _vector("noise_free_action", noise_free_action, n_act)
+        reached = _vector("reached", reached, n_obs)
+        number = self.first + self.size
+        row = number % self.capacity
         # Unless an episode ended, this row will contain the state that the previous transition
         # reached.
         if self.size and self.capacity > 1 and not self.episode_end[row - 1]:
             self.apart[row - 1] = False
-            self._reached.drop_newest()
+            self._reached.remove_newest()
         self.observation[row] = self._current
         self.action[row] = action
         if self.keep_noise_free:
@@ -131,18 +145,18 @@ class RingBuffer:
         self.terminated[row] = terminated
         self.episode_end[row] = terminated or truncated
         self.apart[row] = True
-        self._reached.add(count, reached)
+        self._reached.add(number, reached)
         if self.size == self.capacity:
             self.forget(1)
         self.size += 1
-        self._current = None if self.episode_end[row] else np.array(reached, np.float32)
+        self._current = None if self.episode_end[row] else reached.copy()
 
     def forget(self, count: int) -> None:
         """Forget the `count` oldest transitions, or all if there are fewer."""
         count = min(count, self.size)
         self.first += count
         self.size -= count
-        self._reached.drop_before(self.first)
+        self._reached.remove_before(self.first)
 
     @property
     def _newest_row(self) -> int:
@@ -158,12 +172,13 @@ class RingBuffer:
 
         Args:
             batch_size: number of transitions, B.
-            n_step: maximum number of steps per transition; see `windows`.
+            n_step: maximum number of steps per transition, at least 1; see `windows`.
             rng: random stream of the replay buffer.
-            paths: whether the batch includes the states on the path of each window.
+            paths: whether the batch includes the states on the path of each window, which only
+                agents with reads_path need.
 
         Raises:
-            ValueError: if the buffer is empty.
+            ValueError: if the buffer is empty, or n_step is less than 1.
         """
         if self.size == 0:
             raise ValueError("the replay buffer is empty, so no batch can be sampled")
@@ -179,9 +194,14 @@ class RingBuffer:
 
         Args:
             offsets: [B], the offset of each window's first transition from the oldest transition.
-            n_step: maximum number of steps in a window.
+            n_step: maximum number of steps in a window, at least 1.
             paths: whether the batch includes the states on the path of each window.
+
+        Raises:
+            ValueError: if n_step is less than 1.
         """
+        if n_step < 1:
+            raise ValueError(f"replay buffer: n_step is {n_step} but must be at least 1")
         n_obs, n_act = self.observation.shape[1], self.action.shape[1]
         shapes: list[tuple[int, ...]] = [(n_obs,), (n_act,), (1,), (1,), (n_obs,)]
         if paths and n_step > 1:
@@ -211,10 +231,10 @@ class RingBuffer:
             A dict with a copy of these transitions' rows from each array, under the array's name,
             and "reached_apart": the states that are stored separately, float32 [sum(apart), n_obs].
         """
-        counts = np.arange(begin, end)
-        rows = self.rows(counts - self.first)
+        numbers = np.arange(begin, end)
+        rows = self.rows(numbers - self.first)
         part: State = {name: getattr(self, name)[rows] for name in self._arrays}
-        part["reached_apart"] = self._reached.of(counts[self.apart[rows]])
+        part["reached_apart"] = self._reached.of(numbers[self.apart[rows]])
         return part
 
     @staticmethod
@@ -241,8 +261,8 @@ class RingBuffer:
         states = np.asarray(part["reached_apart"], np.float32)
         states = states[np.count_nonzero(np.asarray(part["apart"])[:skip]) :]
         apart = np.flatnonzero(self.apart[rows]) + self.first + self.size
-        for each, state in zip(apart.tolist(), states, strict=True):
-            self._reached.add(each, state)
+        for number, state in zip(apart.tolist(), states, strict=True):
+            self._reached.add(number, state)
         self.size += count
         newest = self._newest_row
         unfinished = self.size and self.apart[newest] and not self.episode_end[newest]
@@ -260,6 +280,20 @@ class RingBuffer:
             raise ValueError(f"the replay buffer has {self.size} transitions but must have {size}")
 
     def clear(self, first: int) -> None:
-        """Remove all transitions; the next transition will have the number `first`."""
+        """Forget all transitions; the next transition will have the number `first`."""
         self.first, self.size, self._current = first, 0, None
         self._reached = StateQueue(self.observation.shape[1])
+
+
+def _vector(name: str, values: ArrayLike, length: int) -> Array:
+    """Convert an observation or an action to float32, [length].
+
+    Raises:
+        ValueError: if it has another shape.
+    """
+    vector = np.asarray(values, np.float32)
+    if vector.shape != (length,):
+        raise ValueError(
+            f"replay buffer: {name} has shape {vector.shape} but must have shape ({length},)"
+        )
+    return vector

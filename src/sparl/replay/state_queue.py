@@ -44,11 +44,11 @@ class StateQueue:
         self._numbers[self._end], self._states[self._end] = number, state
         self._end += 1
 
-    def drop_newest(self) -> None:
+    def remove_newest(self) -> None:
         """Remove the state that was added last."""
         self._end -= 1
 
-    def drop_before(self, number: int) -> None:
+    def remove_before(self, number: int) -> None:
         """Remove all states whose numbers are less than `number`."""
         live = self._numbers[self._begin : self._end]
         if live.size and live[0] < number:

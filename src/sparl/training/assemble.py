@@ -11,13 +11,12 @@ from sparl import _native
 from sparl.agents import AGENTS
 from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
-from sparl.build import build_agent
+from sparl.build import build_agent, capacity_rule
 from sparl.configuration import Config
 from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import ResourceError
 from sparl.methods import check
 from sparl.random_streams import stream
-from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.best_agent import BestAgent
 from sparl.training.callbacks import Callbacks
@@ -122,16 +121,6 @@ def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunCo
         config.end, agent.metrics, agent.main_metrics, config.warmup_env_steps,
         quiet=quiet, progress=progress,
     )  # fmt: skip
-
-
-def capacity_rule(config: Config) -> DynamicCapacity:
-    """Return the configured rule by which a dynamic replay buffer forgets transitions."""
-    return DynamicCapacity(
-        config.replay_minimum,
-        config.replay_probe_transitions or 8 * config.batch_size,
-        config.replay_distance_threshold,
-        config.replay_forget_until_below,
-    )
 
 
 def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
