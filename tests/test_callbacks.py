@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bad_environments  # noqa: F401  (registers the environments)
@@ -85,6 +86,26 @@ def test_callbacks_do_not_change_results(tmp_path: Path) -> None:
     train(tmp_path / "one")
     train(tmp_path / "other", Notes())
     assert results(tmp_path / "one") == results(tmp_path / "other")
+
+
+def test_callbacks_read_the_agent_without_changing_the_results(tmp_path: Path) -> None:
+    found: dict[str, Any] = {}
+
+    class Reads(sparl.Callback):
+        def on_step(self, run: sparl.ActiveRun) -> None:
+            observations = np.zeros((2, 3), np.float32)
+            actions = run.agent.policy(observations)
+            q = run.agent.critics(observations, actions)  # type: ignore[attr-defined]
+            assert (actions.shape, q.shape) == ((2, 2), (2, 2, 1))
+            found.update(run.agent.networks()["actor"], updates=run.agent.updates)
+
+    train(tmp_path / "one")
+    run = train(tmp_path / "other", Reads())
+    assert results(tmp_path / "one") == results(tmp_path / "other")
+    assert found["updates"] == 60
+    layer = sparl.load(run).networks["actor"].layers[0]
+    np.testing.assert_array_equal(found["member0.layer0.weight"], layer.weights)
+    np.testing.assert_array_equal(found["member0.layer0.positions"], layer.pattern.positions)
 
 
 @pytest.mark.parametrize(

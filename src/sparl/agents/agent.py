@@ -221,7 +221,16 @@ class Agent(ABC):
         }
 
     def networks(self) -> dict[str, State]:
-        """Return the connections and the parameters of all networks and targets, by name."""
+        """Return a copy of the connections and the parameters of all networks and targets, by name.
+
+        The method blocks until pending updates have finished.
+
+        Returns:
+            For each network, the arrays of layer j of member i (0 if there is a single member):
+            memberI.layerJ.positions, int64 [N], where position p is the connection from input
+            p % n_in to output p // n_in; memberI.layerJ.weight, float32 [N]; and
+            memberI.layerJ.bias, float32 [n_out].
+        """
         return {
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
 from sparl.agents.observation_normalizer import (
     Normalizer,
@@ -24,7 +23,7 @@ from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
 from sparl.sparse.pattern import Pattern
-from sparl.training.environment import Environment
+from sparl.training.action_scale import ActionScale
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.optimizer_file import load_moments, save_moments
 from sparl.training.run_folder import (
@@ -69,11 +68,11 @@ _WHEN = {
 }
 
 
-def save_agent(
+def write_agent(
     folder: RunFolder,
     agent: Agent,
     normalizer: Normalizer,
-    environment: Environment,
+    scale: ActionScale,
     about: dict[str, Any],
     observations: Array | None,
 ) -> None:
@@ -83,7 +82,7 @@ def save_agent(
         folder: the folder of the run.
         agent: the agent.
         normalizer: converts observations to the inputs of the agent.
-        environment: the environment in which the agent was trained.
+        scale: scales actions to the bounds of the environment.
         about: further entries of the manifest.
         observations: observations from an evaluation, float32 [B, n_obs], which are used to check
             exports; None writes no observations.
@@ -91,7 +90,7 @@ def save_agent(
     Raises:
         ResourceError: if a file cannot be written.
     """
-    data, manifest = packed_agent(agent, normalizer, environment, about)
+    data, manifest = packed_agent(agent, normalizer, scale, about)
     folder.write(AGENT, data)
     manifest["optimizer"] = save_moments(folder, agent)
     if observations is not None:
@@ -104,7 +103,7 @@ def save_agent(
 def packed_agent(
     agent: Agent,
     normalizer: Normalizer,
-    environment: Environment,
+    scale: ActionScale,
     about: dict[str, Any],
     files: AgentFiles = LAST,
 ) -> tuple[bytes, dict[str, Any]]:
@@ -113,7 +112,7 @@ def packed_agent(
     Args:
         agent: the agent.
         normalizer: converts observations to the inputs of the agent.
-        environment: the environment in which the agent was trained.
+        scale: scales actions to the bounds of the environment.
         about: further entries of the manifest.
         files: names of the files.
     """
@@ -132,7 +131,7 @@ def packed_agent(
         "format": FORMAT,
         **about,
         "hidden_activation": hidden,
-        "policy": _policy(environment, agent.head),
+        "policy": _policy(agent, scale),
         "networks": {
             name: _entries(specs[name], state, hidden) for name, state in networks.items()
         },
@@ -143,14 +142,13 @@ def packed_agent(
     }
 
 
-def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
+def _policy(agent: Agent, scale: ActionScale) -> dict[str, Any]:
     """Describe how the actor's outputs become actions of the environment."""
-    scale = environment.action_scale
     return {
         "network": "actor",
-        "output_activation": head.output,
-        "actions": head.formula,
-        "observations": environment.n_obs,
+        "output_activation": agent.head.output,
+        "actions": agent.head.formula,
+        "observations": agent.n_obs,
         "action_low": scale.low.tolist(),
         "action_high": scale.high.tolist(),
         "action_dtype": scale.dtype.name,

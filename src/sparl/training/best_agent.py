@@ -38,7 +38,8 @@ class BestAgent:
             return
         if _best_step(run.record.evaluations) == run.env_step:
             about = {**about_agent(run), "mean_return": run.record.evaluations[-1][1]}
-            self._unsaved = packed_agent(run.agent, run.normalizer, run.environment, about, BEST)
+            scale = run.environment.action_scale
+            self._unsaved = packed_agent(run.agent, run.normalizer, scale, about, BEST)
 
     def save(self) -> None:
         """Write the best agent, if it has changed since the last call.

@@ -11,6 +11,7 @@ from sparl.errors import UsageError
 from sparl.wording import shown
 
 if TYPE_CHECKING:
+    from sparl.agents.agent import Agent
     from sparl.configuration import Config
     from sparl.training.evaluate import Evaluation
     from sparl.training.loop import Training
@@ -31,6 +32,19 @@ class ActiveRun:
     def config(self) -> Config:
         """The resolved configuration."""
         return self._training.config
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that is being trained, which callbacks must not change.
+
+        `agent.policy` and calls of its networks, such as `agent.critics(observations, actions)`, do
+        not affect the run. `agent.act` draws from the run's random stream, and therefore changes
+        the results, as do `agent.update` and changes of parameters. The networks' `parameters` and
+        outputs are available only after the pending update has finished, which slows down a run if
+        a callback reads them after every step. If config.normalize_observations is set, the
+        agent's inputs are normalised observations.
+        """
+        return self._training.agent
 
     @property
     def env_step(self) -> int:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sparl.errors import EnvironmentFault, SparlError
-from sparl.training.agent_file import save_agent
+from sparl.training.agent_file import write_agent
 from sparl.training.announce import report_end, warn_not_saved
 from sparl.training.best_agent import about_agent
 from sparl.training.interrupt import StoppedBy
@@ -30,7 +30,8 @@ def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
     config, agent, env_step = run.config, run.agent, run.env_step
     state = state_text(stopped_by)
     about, observations = about_agent(run), run.evaluation_observations
-    save_agent(run.folder, agent, run.normalizer, run.environment, about, observations)
+    scale = run.environment.action_scale
+    write_agent(run.folder, agent, run.normalizer, scale, about, observations)
     run.best.save()
     run.record.degrees(agent, env_step)
     run.folder.growing.flush()
