@@ -33,9 +33,12 @@
 #error "sparl_chip: float expressions must be evaluated in float; on x86, use -mfpmath=sse"
 #endif
 
-#define SPARL_CHIP_REWIRES \
-    ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) || (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3))
-#define SPARL_CHIP_OWN_TARGETS (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3)
+/* If all layers are dense, there are no patterns that could change. */
+#define SPARL_CHIP_REWIRES                              \
+    ((SPARL_CHIP_ROWS > 0) &&                           \
+     ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) || (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3)))
+#define SPARL_CHIP_OWN_TARGETS \
+    ((SPARL_CHIP_ROWS > 0) && (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3))
 
 #if SPARL_CHIP_REWIRES && \
     (((SPARL_CHIP_REWIRE_EVERY) % (SPARL_CHIP_POLICY_DELAY) != 0) || (SPARL_CHIP_REWIRE_EVERY < 1))
@@ -1806,7 +1809,7 @@ static int slice_adam(sparl_chip *chip)
     adam_step(chip, progress->network, begin, end);
     progress->cursor = end;
     if (end == n) {
-#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
+#if SPARL_CHIP_OWN_TARGETS
         if (rewiring_is_due(chip, progress->network)) {
             enter(chip, PHASE_DROP);
         } else

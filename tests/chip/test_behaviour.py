@@ -89,6 +89,18 @@ def test_slices_do_not_change_results(method: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.memory, sliced.memory)
 
 
+@pytest.mark.parametrize("method", ["Static-TD3", "SET-TD3", "DS-TD3"])
+def test_without_sparsity_all_methods_are_td3(method: str, tmp_path: Path) -> None:
+    dense = Chip(tmp_path, method="TD3", **SMALL)
+    (tmp_path / "b").mkdir()
+    other = Chip(tmp_path / "b", method=method, **{**SMALL, "sparsity": 0.0})
+    for chip in (dense, other):
+        chip.init(5)
+        play(chip, 80)
+    for name in ("parameters", "target", "m", "v"):
+        np.testing.assert_array_equal(other.state[name], dense.state[name])
+
+
 @pytest.mark.parametrize("method", ["SET-TD3", "DS-TD3"])
 def test_patterns_stay_valid_at_the_budget(method: str, tmp_path: Path) -> None:
     chip = Chip(tmp_path, method=method, **SMALL)

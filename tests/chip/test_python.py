@@ -168,6 +168,12 @@ def test_an_untrained_agent(tmp_path: Path) -> None:
     assert "#define SPARL_CHIP_RANDOM_WARMUP 1" in text
 
 
+@pytest.mark.parametrize("method", ["SET-TD3", "DS-TD3"])
+def test_an_untrained_dense_agent_of_a_sparse_method(method: str, tmp_path: Path) -> None:
+    chip = exported(tmp_path, "--env", "Pendulum-v1", "--method", method, "--sparsity", "0")
+    assert not any(place.sparse for place in chip.places())
+
+
 @pytest.mark.parametrize("storage", [("float16", "bfloat16"), ("float32", "float32")])
 def test_storage(ds_run: Path, tmp_path: Path, storage: tuple[str, str]) -> None:
     replay, moments = storage
