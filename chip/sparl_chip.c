@@ -591,7 +591,7 @@ static void learn_scales(sparl_chip_replay *replay)
     for (i = 0u; i < (uint32_t)SPARL_CHIP_FEATURES; ++i) {
         const float low = replay->offset[i];
         const float high = replay->step[i];
-        const float half = SPARL_CHIP_HEADROOM * ((0.5f * high) - (0.5f * low));
+        const float half = clip(SPARL_CHIP_HEADROOM * ((0.5f * high) - (0.5f * low)), FLT_MAX);
         replay->offset[i] = (0.5f * high) + (0.5f * low);
         replay->step[i] = ((half > FLT_MIN) ? half : 1.0f) / 127.0f;
     }
@@ -729,10 +729,14 @@ static bool all_finite(const float *x, uint32_t n)
 int sparl_chip_begin(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVATIONS])
 {
     sparl_chip_replay *replay = &chip->replay;
-    int result = SPARL_CHIP_NOT_FINITE;
-    if (all_finite(observation, (uint32_t)OBSERVATIONS)) {
-        if ((replay->head_state != (uint32_t)HEAD_FREE) &&
-            (head_follows_transition(replay))) {
+    int result = SPARL_CHIP_OK;
+    if (!all_finite(observation, (uint32_t)OBSERVATIONS)) {
+        if (replay->head_state == (uint32_t)HEAD_OPEN) {
+            replay->head_state = (uint32_t)HEAD_CUT; /* the last episode does not continue */
+        }
+        result = SPARL_CHIP_NOT_FINITE;
+    } else {
+        if ((replay->head_state != (uint32_t)HEAD_FREE) && (head_follows_transition(replay))) {
             advance(replay); /* the last episode was cut; its last state remains */
         }
         result = open_slot(replay, observation);

@@ -326,8 +326,9 @@ void sparl_chip_init(sparl_chip *chip, uint32_t seed);
 int sparl_chip_act(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVATIONS],
                    int explore, float action[SPARL_CHIP_ACTIONS]);
 
-/* Begin an episode. Returns SPARL_CHIP_OK; SPARL_CHIP_FULL if the oldest slot was overwritten; or
- * SPARL_CHIP_NOT_FINITE: nothing is stored. */
+/* Begin an episode; one that is in progress is cut. Returns SPARL_CHIP_OK; SPARL_CHIP_FULL if the
+ * oldest slot was overwritten; or SPARL_CHIP_NOT_FINITE: nothing is stored, and no episode is in
+ * progress. */
 int sparl_chip_begin(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVATIONS]);
 
 /* Store a transition from the last observation. `end` is SPARL_CHIP_CONTINUES, SPARL_CHIP_TERMINAL

@@ -167,6 +167,30 @@ def test_values_that_are_not_finite(chip: Chip, bad: float) -> None:
 
 
 def test_divergence_leaves_finite_weights(tmp_path: Path) -> None:
+def test_an_episode_that_begins_without_a_finite_observation_ends_the_one_in_progress(
+    chip: Chip,
+) -> None:
+    chip.begin([0, 0, 0])
+    chip.store([0, 0], 0, [1, 1, 1])
+    assert chip.begin([0, math.nan, 0]) == NOT_FINITE
+    assert chip.store([0, 0], 0, [2, 2, 2]) == NO_EPISODE
+    assert chip.begin([3, 3, 3]) == OK
+    assert chip.store([0, 0], 0, [4, 4, 4]) == OK
+    kinds = int(chip.state["replay"]["kinds"][0])
+    assert [kinds >> 2 * slot & 3 for slot in range(4)] == [0, 2, 0, 2]  # 2: no transition
+
+
+def test_scales_of_the_largest_observations_are_finite(tmp_path: Path) -> None:
+    chip = Chip(tmp_path, **SMALL, REPLAY="SPARL_CHIP_INT8")
+    chip.init(1)
+    for size in (3e38, -3e38):
+        chip.begin([size, 0, 0])
+        chip.store([0, 0], 0, [0, 0, 0], TERMINAL)
+    play(chip, 120, updates=False)  # overwrites the large observations
+    assert np.isfinite(chip.state["replay"]["step"]).all()
+    assert chip.work() == UPDATED
+
+
     chip = Chip(tmp_path, method="Static-TD3", REPLAY="SPARL_CHIP_FLOAT32", **SMALL)
     chip.init(1)
     play(chip, 40)
