@@ -40,6 +40,9 @@
 #define SPARL_CHIP_OWN_TARGETS \
     ((SPARL_CHIP_ROWS > 0) && (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3))
 
+#if (SPARL_CHIP_BATCH < 1) || (SPARL_CHIP_POLICY_DELAY < 1)
+#error "sparl_chip: SPARL_CHIP_BATCH and SPARL_CHIP_POLICY_DELAY must be at least 1"
+#endif
 #if SPARL_CHIP_REWIRES && \
     (((SPARL_CHIP_REWIRE_EVERY) % (SPARL_CHIP_POLICY_DELAY) != 0) || (SPARL_CHIP_REWIRE_EVERY < 1))
 #error "sparl_chip: SPARL_CHIP_REWIRE_EVERY must be a positive multiple of SPARL_CHIP_POLICY_DELAY"
@@ -62,6 +65,12 @@
 /* Compile-time checks of facts that the saved blocks rely on. */
 typedef char sparl_chip_ram_is_the_size[(sizeof(sparl_chip) == (size_t)SPARL_CHIP_RAM) ? 1 : -1];
 typedef char sparl_chip_float_has_4_bytes[(sizeof(float) == 4u) ? 1 : -1];
+
+#if SPARL_CHIP_REWIRES
+/* The preprocessor cannot compare floats. */
+typedef char
+    sparl_chip_rewire_fraction_is_below_1[((int)(SPARL_CHIP_REWIRE_FRACTION) == 0) ? 1 : -1];
+#endif
 
 enum {
     OBSERVATIONS = SPARL_CHIP_OBSERVATIONS,
@@ -2042,12 +2051,14 @@ static uint32_t payload_bytes(uint32_t what)
 
 int sparl_chip_save(const sparl_chip *chip, int what, sparl_chip_writer write, void *storage)
 {
-    const uint32_t bytes = payload_bytes((uint32_t)what);
+    const uint32_t kind = (uint32_t)((what == SPARL_CHIP_AGENT) ? SPARL_CHIP_AGENT
+                                                                : SPARL_CHIP_AGENT_AND_REPLAY);
+    const uint32_t bytes = payload_bytes(kind);
     uint32_t header[WORDS];
     int result = SPARL_CHIP_OK;
     header[AT_MAGIC] = (uint32_t)MAGIC;
     header[AT_FORMAT] = SPARL_CHIP_FORMAT;
-    header[AT_WHAT] = (uint32_t)what;
+    header[AT_WHAT] = kind;
     header[AT_BYTES] = bytes;
     (void)memcpy(&header[AT_SIZES], sizes, sizeof sizes);
     header[AT_PAYLOAD_SUM] = checksum(0u, (const uint8_t *)chip, bytes);

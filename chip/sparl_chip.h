@@ -352,10 +352,10 @@ typedef int (*sparl_chip_writer)(void *storage, uint32_t offset, const void *fro
                                  uint32_t bytes);
 typedef int (*sparl_chip_reader)(void *storage, uint32_t offset, void *to, uint32_t bytes);
 
-/* Save the whole state (SPARL_CHIP_AGENT_AND_REPLAY) or the state without the replay
- * (SPARL_CHIP_AGENT) as one block with version and checksums. Offsets ascend without gaps; the
- * block has SPARL_CHIP_BLOCK bytes or, without the replay, SPARL_CHIP_AGENT_BLOCK. Returns
- * SPARL_CHIP_OK or SPARL_CHIP_IO. */
+/* Save the state without the replay (SPARL_CHIP_AGENT) or the whole state
+ * (SPARL_CHIP_AGENT_AND_REPLAY or any other number) as one block with version and checksums.
+ * Offsets ascend without gaps; the block has SPARL_CHIP_BLOCK bytes or, without the replay,
+ * SPARL_CHIP_AGENT_BLOCK. Returns SPARL_CHIP_OK or SPARL_CHIP_IO. */
 int sparl_chip_save(const sparl_chip *chip, int what, sparl_chip_writer write, void *storage);
 
 /* Load a block. Returns SPARL_CHIP_OK or a negative code. A block that is truncated, altered, of

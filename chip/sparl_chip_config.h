@@ -58,7 +58,7 @@
 
 /* Topology updates, SET and DS. The period must be a multiple of the policy delay. */
 #define SPARL_CHIP_REWIRE_EVERY 1000    /* updates; SET: those of the network, DS: of the agent */
-#define SPARL_CHIP_REWIRE_FRACTION 0.05f /* fraction of a layer's (DS: live) connections to move */
+#define SPARL_CHIP_REWIRE_FRACTION 0.05f /* of a layer's (DS: live) connections to move; < 1 */
 #define SPARL_CHIP_REWIRE_LAST 9000 /* no topology update after this update of the agent; 0: no end.
                                      * SET: until then, the fraction decays to 0 along a cosine. */
 

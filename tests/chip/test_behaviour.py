@@ -29,6 +29,7 @@ from chip.library import (
     VERSION,
     WAITING,
     Chip,
+    config,
 )
 
 SMALL: dict[str, Any] = {
@@ -166,7 +167,6 @@ def test_values_that_are_not_finite(chip: Chip, bad: float) -> None:
     assert np.isfinite(chip.state["parameters"]).all()
 
 
-def test_divergence_leaves_finite_weights(tmp_path: Path) -> None:
 def test_an_episode_that_begins_without_a_finite_observation_ends_the_one_in_progress(
     chip: Chip,
 ) -> None:
@@ -191,6 +191,7 @@ def test_scales_of_the_largest_observations_are_finite(tmp_path: Path) -> None:
     assert chip.work() == UPDATED
 
 
+def test_divergence_leaves_finite_weights(tmp_path: Path) -> None:
     chip = Chip(tmp_path, method="Static-TD3", REPLAY="SPARL_CHIP_FLOAT32", **SMALL)
     chip.init(1)
     play(chip, 40)
@@ -355,6 +356,7 @@ def test_blocks_that_are_not_this_programs(chip: Chip, tmp_path: Path) -> None:
     np.testing.assert_array_equal(chip.memory, before)
     chip.save(fail_at=100)
     assert chip.load(block) == OK
+    assert chip.save(what=2) == chip.save(what=1)
 
 
 def test_the_distribution_of_the_noise(chip: Chip) -> None:
@@ -426,6 +428,26 @@ def test_fast_math_is_an_error(flags: list[str], tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "compile sparl_chip.c without -ffast-math" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"BATCH": 0}, "SPARL_CHIP_BATCH and SPARL_CHIP_POLICY_DELAY must be at least 1"),
+        ({"POLICY_DELAY": 0, "method": "TD3"}, "SPARL_CHIP_POLICY_DELAY must be at least 1"),
+        ({"REWIRE_FRACTION": "1.5f"}, "rewire_fraction_is_below_1"),
+    ],
+)
+def test_a_configuration_out_of_range_is_an_error(
+    changes: dict[str, Any], error: str, tmp_path: Path
+) -> None:
+    header = config(tmp_path / "config.h", **changes)
+    done = subprocess.run(
+        ["cc", "-fsyntax-only", f'-DSPARL_CHIP_CONFIG="{header}"', CHIP / "sparl_chip.c"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert error in done.stderr
 
 
 @pytest.mark.parametrize("language", [["gcc", "-std=gnu99"], ["g++", "-std=gnu++17", "-x", "c++"]])
