@@ -165,6 +165,49 @@ def test_several_targets_of_one_network_are_updated() -> None:
 def test_without_a_pool_the_results_are_those_of_a_pool() -> None:
     results = []
     for pool in (None, _native.Pool(1), _native.Pool(3)):
+class Then(Work):
+    """Work during which another thread begins the next work on the same array."""
+
+    def __init__(self, on: PendingArray, following: Work) -> None:
+        super().__init__(following.target, following.target + 1)
+        self.on, self.following = on, following
+
+    def finish(self) -> None:
+        super().finish()
+        following: Any = self.following
+        self.on.written(following)
+
+
+def test_work_that_another_thread_begins_is_not_forgotten() -> None:
+    values = np.zeros(3, np.float32)
+    array = PendingArray(values)
+    work: Any = Then(array, Work(values, values + 5))
+    array.written(work)
+    assert array.to_read().tolist() == [5, 5, 5]
+
+
+class Interrupted(Work):
+    """Work whose first call of finish is interrupted by Ctrl-C."""
+
+    interrupted = False
+
+    def finish(self) -> None:
+        if not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        super().finish()
+
+
+def test_an_interruption_does_not_make_an_array_forget_who_reads_it() -> None:
+    online, target = PendingArray(np.ones(3, np.float32)), PendingArray(np.zeros(3, np.float32))
+    work: Any = Interrupted(target.to_write(), online.to_read())
+    target.written(work, reads=online)
+    with pytest.raises(KeyboardInterrupt):
+        online.to_write()
+    online.to_write()[:] = 5
+    assert target.to_read().tolist() == [1, 1, 1]
+
+
         net = network(1)
         net.pool = pool
         adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)

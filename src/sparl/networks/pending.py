@@ -24,15 +24,17 @@ class PendingArray:
 
     def to_read(self) -> Array:
         """Return the array after pending work has finished writing to it."""
-        if work := self._writing:  # another thread may call this method at the same time
+        while work := self._writing:
             work.finish()
-            self._writing = None
+            if self._writing is work:  # another thread may have begun other work meanwhile
+                self._writing = None
         return self._values
 
     def to_write(self) -> Array:
         """Return the array after pending work has finished reading and writing it."""
-        while self._computed:
-            self._computed.pop().to_read()
+        for array in tuple(self._computed):
+            array.to_read()
+            self._computed.discard(array)  # only now, because Ctrl-C may interrupt to_read
         return self.to_read()
 
     def written(
