@@ -26,7 +26,7 @@ class PendingArray:
         """Return the array after pending work has finished writing to it."""
         while work := self._writing:
             work.finish()
-            if self._writing is work:  # another thread may have begun other work meanwhile
+            if self._writing is work:  # not if another thread has begun other work
                 self._writing = None
         return self._values
 
