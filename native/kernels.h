@@ -81,7 +81,7 @@ struct Kernels {
 
   // u = mean + std noise, std = exp(l), with l = head clamped to [-20, 2], or -5 + 3.5 (tanh(head)
   // + 1) where `smooth`:  action = tanh(u);  log_density = log N(noise) - l - log(1 - action^2),
-  // finite for every finite u;  slope = dl / dhead
+  // finite if |u| <= 1e38 and |noise| <= 1e19;  slope = dl / dhead
   void (*squashed_normal)(size_t n, const float* mean, const float* head, const float* noise,
                           bool smooth, float* action, float* log_density, float* std, float* slope);
 

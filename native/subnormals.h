@@ -1,7 +1,9 @@
 // Subnormal numbers: those nearer to 0 than 2^-126. With weight decay, most weights of a neuron
 // that is inactive in every batch become subnormal. On many Intel processors, a multiply-add with
 // such a number takes about a thousand times as long as one without: .7 us instead of .7 ns on a
-// Xeon.
+// Xeon. All other code, such as the optimiser, computes in the mode of its thread; workers inherit
+// the mode of the thread that starts them. A program must not change its mode after that, or
+// results depend on which thread computes what.
 #pragma once
 #if defined(__x86_64__)
 #include <xmmintrin.h>
