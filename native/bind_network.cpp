@@ -25,7 +25,7 @@ constexpr size_t kMostSamples = (1u << 28) - 1;
 
 // The inputs of a pass, concatenated along features.
 struct Inputs {
-  using Part = std::variant<const PackedInput*, ReadOnlyArray>;
+  using Part = std::variant<std::shared_ptr<PackedInput>, ReadOnlyArray>; // own what they refer to
   std::vector<Input> parts;
   uint32_t batch = 0;
 
@@ -33,7 +33,7 @@ struct Inputs {
     size_t features = 0;
     std::vector<size_t> first;
     for (const Part& input : inputs) {
-      const auto* const* packed = std::get_if<const PackedInput*>(&input);
+      const auto* packed = std::get_if<std::shared_ptr<PackedInput>>(&input);
       const auto* array = std::get_if<ReadOnlyArray>(&input);
       if (packed && !*packed) throw nb::type_error("stack: an input is None");
       if (array) check<float>(*array, "stack: input");
@@ -62,10 +62,11 @@ struct Inputs {
 
 void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
   check<float>(samples, "packed input: samples");
-  if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
+  if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples ||
+      samples.shape(1) >= 1u << 28)
     throw std::invalid_argument(
-        "packed input: samples must have shape (batch, features), with a batch in [1, 2^28), but "
-        "have " +
+        "packed input: samples must have shape (batch, features), with a batch in [1, 2^28) and "
+        "fewer than 2^28 features, but have " +
         shape_text(shape_of(samples)));
   nb::gil_scoped_release release;
   new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
@@ -238,6 +239,7 @@ void bind_network(nb::module_& m) {
            "Sort connections for the kernels.\n\n"
            "positions: int64 [N], strictly ascending, output * n_in + input of each connection.\n"
            "first_gradient_input: gradients are not computed for inputs before this one.\n"
+           "No other thread may write to positions during the call.\n"
            "Raises ValueError if positions or sizes are out of range or positions do not ascend.")
       .def_prop_ro("connections", &Linear::connections);
 

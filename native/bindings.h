@@ -167,8 +167,9 @@ struct BoundPendingWork {
       nb::gil_scoped_release release;
       work.finish();
     }
-    objects.clear();
-    arrays.clear();
+    // Destructors can run Python code, which may call this function again.
+    const auto unused_objects = std::move(objects);
+    const auto unused_arrays = std::move(arrays);
   }
 };
 

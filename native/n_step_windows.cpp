@@ -3,6 +3,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace sparl {
 namespace {
@@ -112,10 +113,11 @@ void Windows::window(size_t i) const {
 
 } // namespace
 
-void gather_windows(ThreadPool& pool, const RingView& ring, size_t count, const int64_t* ages,
+void gather_windows(ThreadPool& pool, const RingView& ring, size_t count, const int64_t* given,
                     const WindowArrays& to) {
-  check_ring(ring, count, ages); // the ring may come from a file
-  const Windows windows(ring, ages, to);
+  const std::vector<int64_t> ages(given, given + count); // another thread may write to `given`
+  check_ring(ring, count, ages.data());                  // the ring may come from a file
+  const Windows windows(ring, ages.data(), to);
   const size_t items = (count + kWindowsPerItem - 1) / kWindowsPerItem;
   pool.parallel_for(uint32_t(items), [&](uint32_t item) {
     const size_t begin = item * kWindowsPerItem;

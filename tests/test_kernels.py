@@ -719,6 +719,25 @@ for _ in range(3):
     assert run_script(SMALL_STACK + script).splitlines() == ["[True, True, True] True"] * 3
 
 
+def test_inputs_may_be_a_sequence_that_creates_its_items() -> None:
+    script = """
+x = np.linspace(-1, 1, 300_000, dtype=np.float32).reshape(-1, 3)
+
+class Created:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return [_native.PackedInput(x)][index]
+
+wanted = stack.forward(parameters, [x])[0]
+for name in ("forward", "outputs"):
+    result = getattr(stack, name)(parameters, Created())
+    print(np.array_equal(result[0] if name == "forward" else result, wanted))
+"""
+    assert run_script(SMALL_STACK + script).splitlines() == ["True"] * 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(

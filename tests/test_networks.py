@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -184,6 +185,15 @@ def test_inputs_of_different_batches_are_an_error() -> None:
         network(PackedInput(x))
     with pytest.raises(ValueError, match="packed input"):
         PackedInput(x[0])
+
+
+def test_a_packed_input_with_too_many_features_is_an_error(tmp_path: Path) -> None:
+    features = 2**32 + 3  # 3, if truncated to 32 bits
+    with (tmp_path / "samples").open("wb") as file:
+        file.truncate(4 * features)  # occupies no disk space
+    samples = np.memmap(file.name, np.float32, "r+", shape=(1, features))
+    with pytest.raises(ValueError, match=r"fewer than 2\^28 features, but have \(1, 4294967299\)"):
+        PackedInput(samples)
 
 
 @pytest.mark.parametrize("hidden", ["linear", "relu", "tanh"])

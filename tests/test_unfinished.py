@@ -127,6 +127,23 @@ def test_arguments_are_released_once_the_update_has_finished() -> None:
     assert needed() is None
 
 
+def test_work_may_be_finished_again_while_its_arguments_are_released() -> None:
+    target, online = np.zeros(50, np.float32), np.ones(50, np.float32)
+    updater = _native.TargetUpdater([((0, 50), (0, 50), None, None, 0)])
+    work = updater.update(target, online, 0.5, _native.Pool(2))
+    released: list[int] = []
+
+    def finish_again(_: object) -> None:
+        work.finish()
+        released.append(len(released))
+
+    references = [weakref.ref(array, finish_again) for array in (target, online)]
+    del target, online
+    work.finish()
+    assert released == [0, 1]
+    assert [reference() for reference in references] == [None, None]
+
+
 class Work:
     """Work that, like slow work, writes to an array only when it is finished."""
 
@@ -148,23 +165,6 @@ def test_an_array_is_not_changed_before_all_pending_work_has_read_it() -> None:
         assert target.to_read().tolist() == [1, 1, 1]
 
 
-def test_several_targets_of_one_network_are_updated() -> None:
-    found: list[list[bytes]] = []
-    for threads in (1, 2, 3):
-        net = network(threads)
-        adam, targets = Adam(net.layout, 1e-2, 0.0, "zero"), [OwnPatternTarget(net) for _ in "abc"]
-        for k in range(30):
-            for target in targets:
-                target.soft_update(0.3)
-            learn(net, adam, k)
-        found.append([target.network.parameters.tobytes() for target in targets])
-    assert found[0] == found[1] == found[2]
-    assert len(set(found[0])) == 1
-
-
-def test_without_a_pool_the_results_are_those_of_a_pool() -> None:
-    results = []
-    for pool in (None, _native.Pool(1), _native.Pool(3)):
 class Then(Work):
     """Work during which another thread begins the next work on the same array."""
 
@@ -208,6 +208,23 @@ def test_an_interruption_does_not_make_an_array_forget_who_reads_it() -> None:
     assert target.to_read().tolist() == [1, 1, 1]
 
 
+def test_several_targets_of_one_network_are_updated() -> None:
+    found: list[list[bytes]] = []
+    for threads in (1, 2, 3):
+        net = network(threads)
+        adam, targets = Adam(net.layout, 1e-2, 0.0, "zero"), [OwnPatternTarget(net) for _ in "abc"]
+        for k in range(30):
+            for target in targets:
+                target.soft_update(0.3)
+            learn(net, adam, k)
+        found.append([target.network.parameters.tobytes() for target in targets])
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0])) == 1
+
+
+def test_without_a_pool_the_results_are_those_of_a_pool() -> None:
+    results = []
+    for pool in (None, _native.Pool(1), _native.Pool(3)):
         net = network(1)
         net.pool = pool
         adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)

@@ -108,6 +108,7 @@ class Linear(Layer):
 
         positions: int64 [N], strictly ascending, output * n_in + input of each connection.
         first_gradient_input: gradients are not computed for inputs before this one.
+        No other thread may write to positions during the call.
         Raises ValueError if positions or sizes are out of range or positions do not ascend.
         """
 
