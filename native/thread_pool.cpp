@@ -89,7 +89,7 @@ class Workers {
 
   void run(uint32_t count, Task task, const void* context) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
-    if (!owner || threads_.empty() || count < 2) {
+    if (!owner) {
       for (uint32_t i = 0; i < count; i++) task(context, i);
       return;
     }

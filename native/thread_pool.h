@@ -57,7 +57,8 @@ class ThreadPool {
 
 // Work items that may be unfinished when the constructor returns. Idle workers compute the items
 // from last to first; finish() computes them from first to last. If the pool has one thread, the
-// constructor computes all items. `body` must not throw.
+// constructor computes all items. If `body` throws, the process ends, because the arrays that it
+// writes would remain half updated; the bodies in this library throw only if memory is exhausted.
 class PendingWork {
  public:
   PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body);
