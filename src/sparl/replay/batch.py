@@ -8,6 +8,8 @@ import numpy as np
 
 from sparl.types import Array
 
+_FLOAT32 = np.dtype(np.float32)  # comparing with np.float32 itself is slow
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -43,10 +45,10 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Check the arrays."""
-        if np.ndim(self.observation) != 2 or np.ndim(self.action) != 2:
+        if self.observation.ndim != 2 or self.action.ndim != 2:
             raise ValueError(
-                f"batch: observation has shape {np.shape(self.observation)} and action has shape "
-                f"{np.shape(self.action)}, but both must have two dimensions, [B, n_obs] and "
+                f"batch: observation has shape {self.observation.shape} and action has shape "
+                f"{self.action.shape}, but both must have two dimensions, [B, n_obs] and "
                 "[B, n_act]"
             )
         size, n_obs = self.observation.shape
@@ -56,7 +58,7 @@ class Batch:
         _check("discount", self.discount, (size, 1))
         _check("next_observation", self.next_observation, (size, n_obs))
         if self.path_observation is not None and self.path_discount is not None:
-            n = np.shape(self.path_discount)[-1]
+            n = self.path_discount.shape[-1]
             _check("path_discount", self.path_discount, (size, n))
             _check("path_observation", self.path_observation, (size, n, n_obs))
 
@@ -72,9 +74,9 @@ class Batch:
 
 def _check(name: str, array: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless an array is float32, has this shape, and is contiguous."""
-    if np.shape(array) != shape:
-        raise ValueError(f"batch: {name} has shape {np.shape(array)} but must have shape {shape}")
-    if array.dtype != np.float32 or not array.flags.c_contiguous:
+    if array.shape != shape:
+        raise ValueError(f"batch: {name} has shape {array.shape} but must have shape {shape}")
+    if array.dtype != _FLOAT32 or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else "non-contiguous "
         raise ValueError(
             f"batch: {name} is {order}{array.dtype} but must be float32 and contiguous in C order; "
