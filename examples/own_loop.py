@@ -42,6 +42,7 @@ def train(config, simulator):
     """Train as `sparl train` does; return the agent, the replay buffer and the returns.
 
     The random streams have the names that `sparl train` gives them, so the results are the same.
+    The field normalize_observations is ignored.
     """
     n_obs, n_act = simulator.n_obs, simulator.n_act
     agent = build_agent(config, architecture(config, n_obs, n_act))

@@ -190,6 +190,20 @@ def test_agents_accept_float64_observations_and_reject_wrong_shapes(method: str)
             one.act(wrong)
 
 
+@pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC"])
+def test_a_batch_of_the_wrong_lengths_is_rejected_before_an_update(method: str) -> None:
+    config = preset(method, "HalfCheetah-v3", hidden=(8,))
+    agent = build_agent(config, architecture(config, 5, 2))
+    lengths = {"observation": 5, "action": 2, "reward": 1, "discount": 1, "next_observation": 5}
+    for name, wrong in (("observation", 6), ("action", 3)):
+        changed = {**lengths, name: wrong}
+        changed["next_observation"] = changed["observation"]
+        batch = Batch(**{n: np.zeros((4, k), np.float32) for n, k in changed.items()})
+        with pytest.raises(ValueError, match=f"update: batch.{name} has length {wrong} but must"):
+            agent.update(batch)
+    assert agent.updates == 0
+
+
 def test_which_networks_may_change_their_topology() -> None:
     for rewire, changing in (("both", ["actor", "value"]), ("actor", ["actor"]),
                              ("critics", ["value"]), ("none", [])):  # fmt: skip

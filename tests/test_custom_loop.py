@@ -72,10 +72,12 @@ def test_a_saved_agent_is_evaluated_and_acts_in_a_warm_start(
     assert main(["evaluate", str(tmp_path / "own"), "--episodes", "2"]) == 0
     assert "mean return" in capsys.readouterr().out
     fields = {"steps": 40, "hidden": (8,), "warmup_env_steps": 30, "evaluation_episodes": 1}
-    sparl.train(
-        "TD3", "Walks-v0", run_dir=tmp_path / "run", warm_start=str(tmp_path / "own"), quiet=True,
-        **fields,
-    )  # fmt: skip
+    for name, warm_start in (("warm", str(tmp_path / "own")), ("cold", None)):
+        sparl.train(
+            "TD3", "Walks-v0", run_dir=tmp_path / name, warm_start=warm_start, quiet=True, **fields
+        )
+    warm, cold = (sparl.load(tmp_path / name).predict(OBSERVATIONS) for name in ("warm", "cold"))
+    assert not np.array_equal(warm, cold)  # because the actions in the warm-up differ
 
 
 def test_the_statistics_of_observations_are_saved(tmp_path: Path) -> None:
@@ -88,8 +90,16 @@ def test_the_statistics_of_observations_are_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         sparl.load(tmp_path / "own").policy(observations), agent.policy(statistics(observations))
     )
-    with pytest.raises(UsageError, match="normalizer is None but"):
-        save(tmp_path / "other", agent, config)
+    for normalizer, message in (
+        (None, "normalizer is RawObservations but config.normalize_observations is True"),
+        (ObservationStatistics.initial(1), "the normalizer is for 1 entries"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            save(tmp_path / "other", agent, config, normalizer=normalizer)
+    agent, config = trained()
+    with pytest.raises(UsageError, match="normalize_observations is False"):
+        save(tmp_path / "other", agent, config, normalizer=statistics)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,7 @@ def test_the_statistics_of_observations_are_saved(tmp_path: Path) -> None:
         ({"observations": OBSERVATIONS[0]}, r"observations has shape \(3,\)"),
         ({"observations": OBSERVATIONS[:0]}, r"observations has shape \(0, 3\)"),
         ({"env_step": -1}, "env_step is -1"),
+        ({"env_step": True}, "env_step is True"),
     ],
 )
 def test_invalid_arguments_are_rejected_before_anything_is_written(

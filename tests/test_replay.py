@@ -229,6 +229,8 @@ def zeros(*shape: int) -> Array:
         ({"discount": np.zeros((4, 1))}, "discount is float64"),
         ({"next_observation": zeros(4, 2)}, "next_observation has shape"),
         ({"path_discount": zeros(4, 3)}, r"path_observation .* must have shape \(4, 3, 3\)"),
+        ({"path_discount": zeros(4)}, r"path_discount has shape \(4,\)"),
+        ({"path_discount": None}, "only one of path_observation and path_discount is given"),
     ],
 )
 def test_a_batch_of_wrong_arrays_is_rejected(changed: dict[str, Array], message: str) -> None:

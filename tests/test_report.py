@@ -126,6 +126,10 @@ def test_intervals_in_percent_of_dense_resample_the_dense_runs_too(tmp_path: Pat
     # One of 27 resamples contains the same dense run three times.
     assert (row["iqm_low"], row["iqm_high"]) == pytest.approx((100 / 1.5, 200))
     assert row["probability_low"] < 0.5 < row["probability_high"]
+    write_run(tmp_path / "a3", "TD3", ENV, [0.0] * 40, seed=3)
+    (row,) = together(collect([tmp_path])).rows
+    assert (row["iqm_low"], row["iqm_high"]) == (None, None)
+    assert row["probability_low"] is not None
 
 
 def test_no_percentages_are_computed_for_a_dense_agent_with_return_zero(tmp_path: Path) -> None:
@@ -615,24 +619,28 @@ def test_a_report_into_a_file_is_rejected(
 
 
 @pytest.mark.parametrize(
-    ("shade", "half", "note"),
+    ("shade", "edges", "note"),
     [
-        ("interval", 1.0, "drawn for three or more runs, is the 95 % bootstrap interval"),
-        ("std", 1.0, "drawn for two or more runs, is one standard deviation over the runs"),
+        ("interval", (1, 6), "drawn for three or more runs, is the 95 % bootstrap interval"),
+        (
+            "std",
+            (3 - math.sqrt(7), 3 + math.sqrt(7)),
+            "drawn for two or more runs, is one standard deviation over the runs",
+        ),
     ],
 )
 def test_bands_are_the_interval_or_the_standard_deviation(
-    shade: Shade, half: float, note: str, tmp_path: Path
+    shade: Shade, edges: tuple[float, float], note: str, tmp_path: Path
 ) -> None:
-    for seed, value in enumerate((1.0, 2.0, 3.0)):
+    for seed, value in enumerate((1.0, 2.0, 6.0)):
         write_run(tmp_path / str(seed), "TD3", ENV, [value] * 21, seed=seed)
         found = figures_of(tmp_path, shade=shade)
         (series,) = found[f"learning-{ENV}"].series
         assert (series.low is not None) == (seed + 1 >= (3 if shade == "interval" else 2))
     for kind in ("learning", "flops", "time"):
         (series,) = found[f"{kind}-{ENV}"].series
-        assert series.low == pytest.approx([2 - half] * 21)
-        assert series.high == pytest.approx([2 + half] * 21)
+        assert series.low == pytest.approx([edges[0]] * 21)
+        assert series.high == pytest.approx([edges[1]] * 21)
     assert note in all_sections(collect([tmp_path]), shade)[0].note
 
 
@@ -697,6 +705,9 @@ def test_the_profile_compares_methods_in_the_same_environments(runs: Path, tmp_p
         write_run(tmp_path / method, method, "Hopper-v3", rising(1.0))
     (series,) = figures_of(runs, tmp_path)["profile"].series
     assert series.method == "DS-TD3"
+    for method in ("TD3", "Static-TD3"):
+        write_run(tmp_path / f"{method}-Ant", method, "Ant-v3", rising(1.0))
+    assert "profile" not in figures_of(runs, tmp_path)  # neither method has all environments
 
 
 def test_the_fraction_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:

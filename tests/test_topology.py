@@ -420,6 +420,13 @@ def test_a_rounding_that_returns_an_invalid_value_is_named(rounding: Any) -> Non
         propose(TopologyMethod(rule, grow_random), row([4, 3, 2, 1]), 0.5, rng())
 
 
+def test_an_exception_in_a_rounding_names_the_rule() -> None:
+    rule = DropRule(_first, "mine", rounding=lambda x: 1 // 0)
+    message = "drop rule 'mine' has a function `rounding` that raised ZeroDivisionError"
+    with pytest.raises(UsageError, match=message):
+        propose(TopologyMethod(rule, grow_random), row([4, 3, 2, 1]), 0.5, rng())
+
+
 def test_an_exception_in_a_rule_names_the_rule() -> None:
     def drop_by_gradient(layer: LayerView, count: int, rng: Generator) -> Indices:
         gradient: Any = layer.gradient  # None, because the rule does not declare that it needs it

@@ -74,16 +74,21 @@ def value_text(value: object) -> str:
 _OF_EVERY_AGENT = {"learning_rate"}
 
 
+def fields_of_other_agents(config: Config) -> set[str]:
+    """Return the fields that other agents use, but not the agent of this configuration."""
+    of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
+    return of_agents - _OF_EVERY_AGENT - set(field_names(settings_of(config)))
+
+
 def without_effect(config: Config) -> list[str]:
     """Return a message for each checked field that differs from the preset but has no effect."""
     base = preset(config.method, config.env, settings=config.settings)
-    mine = field_names(settings_of(config))
-    of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
+    of_others = fields_of_other_agents(config)
     budgets = [config.budget(spec.label) for spec in specs_of(config).values()]
     sparsity = any(budget.sparsity is not None for budget in budgets)
     densities = all(budget.densities is not None for budget in budgets)
     matters = {
-        **{name: name in mine for name in FIELDS if name in of_agents - _OF_EVERY_AGENT},
+        **{name: False for name in FIELDS if name in of_others},
         "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),
         **dict.fromkeys(
             (

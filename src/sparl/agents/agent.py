@@ -196,6 +196,17 @@ class Agent(ABC):
         """
         return self.head(self.actor(np.ascontiguousarray(observation, np.float32)), self.n_act)
 
+    def check_batch(self, batch: Batch) -> None:
+        """Raise ValueError unless observations and actions have the agent's lengths."""
+        for name, array, length in (
+            ("observation", batch.observation, self.n_obs),
+            ("action", batch.action, self.n_act),
+        ):
+            if array.shape[1] != length:
+                raise ValueError(
+                    f"update: batch.{name} has length {array.shape[1]} but must have {length}"
+                )
+
     def batch_of_one(self, observation: ArrayLike) -> Array:
         """Convert an observation, [n_obs] of any real dtype, to float32 [1, n_obs].
 

@@ -231,6 +231,7 @@ class SAC(Agent):
         Raises:
             ValueError: if the observations or actions have the wrong length.
         """
+        self.check_batch(batch)
         cfg = self.settings
         self.updates += 1
         alpha = np.float32(self.temperature.alpha)

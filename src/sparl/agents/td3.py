@@ -137,6 +137,7 @@ class TD3(Agent):
         Raises:
             ValueError: if the observations or actions have the wrong length.
         """
+        self.check_batch(batch)
         cfg = self.settings
         self.updates += 1
         observation = PackedInput(batch.observation)

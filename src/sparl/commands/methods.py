@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from sparl.configuration import DENSITY_FIELDS, FIELDS, Config
 from sparl.console import PlainConsole
 from sparl.field_texts import GROUPS
-from sparl.labels import topology_changes
+from sparl.labels import fields_of_other_agents, topology_changes
 from sparl.methods import ALIASES, METHODS, TASKS, Method, find_method, preset
 from sparl.option_help import HelpLine, described
 from sparl.options import Argument, parse_options
@@ -106,6 +106,7 @@ def _fields(config: Config) -> Iterator[tuple[str, str]]:
     changes = topology_changes(config)
     always = {*_MAIN, *(_OF_TOPOLOGY if changes else ())}
     never = {"method", "env", "settings", "agent", *DENSITY_FIELDS}
+    never |= fields_of_other_agents(config)
     for title, texts in GROUPS.items():
         for name, text in texts.items():
             different = getattr(config, name) != FIELDS[name].default

@@ -57,8 +57,12 @@ class Batch:
         _check("reward", self.reward, (size, 1))
         _check("discount", self.discount, (size, 1))
         _check("next_observation", self.next_observation, (size, n_obs))
+        if (self.path_observation is None) != (self.path_discount is None):
+            raise ValueError(
+                "batch: only one of path_observation and path_discount is given; give both or none"
+            )
         if self.path_observation is not None and self.path_discount is not None:
-            n = self.path_discount.shape[-1]
+            n = self.path_discount.shape[1] if self.path_discount.ndim == 2 else 1
             _check("path_discount", self.path_discount, (size, n))
             _check("path_observation", self.path_observation, (size, n, n_obs))
 

@@ -220,7 +220,7 @@ def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Arra
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
-    """Yield the performance profile over all environments, if there are scores.
+    """Yield the performance profile over all environments, if a method has scores in all of them.
 
     Methods that lack an environment in which another method has scores are omitted, because a
     comparison would depend on the environments.
@@ -228,10 +228,14 @@ def profiles(runs: Collection) -> Iterator[Figure]:
     found = scores(runs)
     if not found:
         return
-    environments = max(len(pairs) for pairs in found.values())
+    environments = {group.env for pairs in found.values() for group, _ in pairs}
     of = {
-        method: normalized(pairs) for method, pairs in found.items() if len(pairs) == environments
+        method: normalized(pairs)
+        for method, pairs in found.items()
+        if {group.env for group, _ in pairs} == environments
     }
+    if not of:
+        return
     most = max(float(s.max()) for tasks in of.values() for s in tasks)
     yield LineChart(
         "profile", "Performance profile", "% of the dense agent", "fraction of runs",

@@ -165,13 +165,15 @@ def together(runs: Collection) -> Table:
         def chance(both: stat.Scores, count: int = count) -> float:
             return stat.probability_of_improvement(both[:count], both[count:])
 
-        iqm, iqm_low, iqm_high = _interval(percent, both, rng)
+        iqm, iqm_low, iqm_high = percent(both), None, None
+        if all((returns > 0).all() for returns in both[count:]):  # so that no resample has mean 0
+            iqm, iqm_low, iqm_high = _interval(percent, both, rng)
         better, better_low, better_high = _interval(chance, both, rng)
         rows.append(
             {
                 "method": method, "environments": ", ".join(g.env for g, _ in pairs),
                 "runs": sum(len(g.runs) for g, _ in pairs),
-                "fewest_runs_of_an_environment": min(len(g.runs) for pair in pairs for g in pair),
+                "fewest_runs_of_an_environment": min(len(g.runs) for g, _ in pairs),
                 "dense_runs": sum(len(d.runs) for _, d in pairs),
                 "mean_percent": stat.mean_score(normalized(pairs)),
                 "iqm_percent": iqm, "iqm_low": iqm_low, "iqm_high": iqm_high,
@@ -197,8 +199,9 @@ def together(runs: Collection) -> Table:
         "run, averaged over the environments. Confidence intervals resample the runs of the method "
         "and of the dense agent within each environment and are too narrow for only a few runs. "
         "Columns with intervals are shown if both have three or more runs in each environment of a "
-        "method. For equal methods, a mean of percentages of a few varying dense runs is on "
-        "average above 100 %."
+        "method. The IQM has one only if the returns of all dense runs are positive. Because the "
+        "mean of the dense runs is the denominator, even a method that is as good as the dense "
+        "agent is on average above 100 % if there are only a few dense runs."
     )
     return Table("together", "All environments together", note, columns, rows)
 

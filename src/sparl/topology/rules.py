@@ -26,7 +26,7 @@ from sparl.sparse.pattern import Pattern, Positions
 from sparl.topology.density import round_half_up
 from sparl.topology.layer_view import LayerView
 from sparl.topology.registry import Rule
-from sparl.wording import shown
+from sparl.wording import name_and_text, shown
 
 Indices = NDArray[np.int64]
 GRADIENT = "gradient"  # the dense gradient of the current loss, in layer.gradient
@@ -89,9 +89,13 @@ class DropRule(Rule):
         """Return how many of these connections the rule drops, `rounding(fraction connections)`.
 
         Raises:
-            UsageError: if `rounding` does not return an integer in [0, connections].
+            UsageError: if `rounding` fails or does not return an integer in [0, connections].
         """
-        count = self.rounding(fraction * connections)
+        try:
+            count = self.rounding(fraction * connections)
+        except Exception as error:
+            problem = f"has a function `rounding` that raised {name_and_text(error)}"
+            raise self.fault(problem) from error
         if not isinstance(count, int | np.integer) or not 0 <= count <= connections:
             raise self.fault(
                 f"has a function `rounding` that returned {shown(count)} for "

@@ -60,20 +60,34 @@ def save_agent(
         ResourceError: if a file cannot be written.
     """
     check(config)
-    if config.normalize_observations and normalizer is None:
-        raise UsageError(
-            "save_agent: normalizer is None but config.normalize_observations is set; pass the "
-            "ObservationStatistics with which the loop normalised the observations"
-        )
+    normalizer = normalizer or RawObservations()
+    _check_normalizer(normalizer, config, agent.n_obs)
     scale = _scale(action_low, action_high, agent.n_act)
     seen = _observations(observations, agent.n_obs)
-    if type(env_step) is not int or env_step < 0:
+    if not isinstance(env_step, int | np.integer) or isinstance(env_step, bool) or env_step < 0:
         raise UsageError(
             f"save_agent: env_step is {env_step!r} but must be an integer of at least 0"
         )
-    about = {"method": method_label(config), "env": config.env, "env_step": env_step}
+    about = {"method": method_label(config), "env": config.env, "env_step": int(env_step)}
     with closing(RunFolder.create(replace(config, run_dir=str(folder)))) as created:
-        write_agent(created, agent, normalizer or RawObservations(), scale, about, seen)
+        write_agent(created, agent, normalizer, scale, about, seen)
+
+
+def _check_normalizer(normalizer: Normalizer, config: Config, n_obs: int) -> None:
+    """Raise UsageError unless a normalizer is the one that the configuration needs."""
+    factors = normalizer.factors
+    if config.normalize_observations != (factors is not None):
+        raise UsageError(
+            f"save_agent: normalizer is {type(normalizer).__name__} but "
+            f"config.normalize_observations is {config.normalize_observations}; pass the "
+            "ObservationStatistics with which the loop normalised the observations if, and only "
+            "if, it is True"
+        )
+    if factors is not None and factors[0].shape != (n_obs,):
+        raise UsageError(
+            f"save_agent: the normalizer is for {factors[0].size} entries of an observation, but "
+            f"the agent's observations have {n_obs}"
+        )
 
 
 def _scale(
