@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from layouts import schedule_of
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent
-from sparl.build import schedule as schedule_of
 from sparl.errors import Diverged, UsageError
 from sparl.learner import SparseLearner
 from sparl.methods import preset
