@@ -135,7 +135,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report about two methods, with PNG files."""
     runs = tmp_path_factory.mktemp("runs")
     for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
-        for seed in range(2):
+        for seed in range(3):
             curve = [100.0 * k * (rank + seed) for k in range(21)]
             run = runs / f"{method}-{seed}"
             write_run(run, method, ENV, curve, seed=seed, cpu=0.5, dead=3, settings="rlx2")
@@ -169,7 +169,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
     (points, series) = (specs[0]["datasets"][name] for name in ("points", "series"))
     assert [row["method"] for row in series] == ["TD3 (settings rlx2)", "RLx2-TD3"]
     last = {row["s"]: row for row in points}[0]
-    assert last == {"s": 0, "x": 100_000.0, "y": 3000.0, "low": 2000.0, "high": 4000.0}
+    assert last == {"s": 0, "x": 100_000.0, "y": 4000.0, "low": 2000.0, "high": 6000.0}
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -26,11 +26,11 @@ MEGABYTE = 1e6
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report about ten environments, three methods and two seeds."""
+    """A report about ten environments, three methods and three seeds."""
     runs = tmp_path_factory.mktemp("runs")
     for env in ENVIRONMENTS:
         for rank, method in enumerate(METHODS):
-            for seed in range(2):
+            for seed in range(3):
                 curve = [100.0 * k * (1 + rank + 0.1 * seed) for k in range(21)]
                 write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed, cpu=0.5)
     assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
@@ -39,11 +39,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two environments, twelve methods and variants, two seeds; dead links in one environment."""
+    """Two environments, twelve methods and variants, three seeds; dead links in one environment."""
     runs = tmp_path_factory.mktemp("crowded")
     for env, dead in (("HalfCheetah-v5", 3), ("Humanoid-v5", None)):
         for rank, (method, fields) in enumerate(VARIANTS):
-            for seed in range(2):
+            for seed in range(3):
                 curve = [10.0 * k * (1 + rank + 0.1 * seed) for k in range(21)]
                 run = runs / f"{rank}-{env}-{seed}"
                 write_run(run, method, env, curve, seed=seed, cpu=0.5, dead=dead, **fields)
