@@ -10,7 +10,9 @@ deviation is 10 % of the mean, with the true ratio 0.97 of the means. At this ra
 "≥ 0.97" is at its bound, so that the interval should lie on either side of 0.97 in 2.5 % of the
 cases each.
 
-The second table draws the runs of two methods with the same mean from gamma distributions, whose
+The second table does the same for the interval of a single mean, which reports show.
+
+The third table draws the runs of two methods with the same mean from gamma distributions, whose
 relative standard deviations are those that Sokar et al. print for DS-TD3 and TD3.
 """
 
@@ -30,10 +32,11 @@ RATIO, SPREAD = 0.97, 0.1
 REPETITIONS, RESAMPLES = 20_000, 1_000
 PLANNED = dict(zip(FIVE, (5, 5, 5, 5, 3), strict=True))
 REPETITIONS_OF_EQUAL = 4_000
+RUNS_OF_ONE, REPETITIONS_OF_ONE = (2, 3, 5), 6_000
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     rng = np.random.default_rng(0)
     print("runs of each method   within   above   below")
     for count in RUNS:
@@ -45,7 +48,18 @@ def main() -> None:
             below += high < RATIO
         shown = [1 - (above + below) / REPETITIONS, above / REPETITIONS, below / REPETITIONS]
         print(f"{count:19d}  {shown[0]:8.1%} {shown[1]:7.1%} {shown[2]:7.1%}")
+    single_mean(np.random.default_rng(0))
     equal_methods(np.random.default_rng(0))
+
+
+def single_mean(rng: Generator) -> None:
+    """Print how often the interval of the mean of one method's runs contains the true mean."""
+    print("runs of one method   within")
+    for count in RUNS_OF_ONE:
+        runs = rng.normal(1, SPREAD, (REPETITIONS_OF_ONE, count))
+        bounds = [np.quantile(resampled_means(each, rng), [0.025, 0.975]) for each in runs]
+        within = np.mean([low <= 1 <= high for low, high in bounds])
+        print(f"{count:18d}  {within:7.1%}")
 
 
 def equal_methods(rng: Generator) -> None:
@@ -83,11 +97,13 @@ def relative_spread(config: Config) -> float:
 
 def resampled_ratios(ours: Float64Array, other: Float64Array, rng: Generator) -> Float64Array:
     """Return the ratio of the means of each resample, float [RESAMPLES]."""
-    drawn = [
-        values[rng.integers(values.size, size=(RESAMPLES, values.size))].mean(axis=1)
-        for values in (ours, other)
-    ]
-    return np.asarray(drawn[0] / drawn[1])
+    return resampled_means(ours, rng) / resampled_means(other, rng)
+
+
+def resampled_means(values: Float64Array, rng: Generator) -> Float64Array:
+    """Return the mean of each resample, float [RESAMPLES]."""
+    places = rng.integers(values.size, size=(RESAMPLES, values.size))
+    return np.asarray(values[places].mean(axis=1))
 
 
 if __name__ == "__main__":
