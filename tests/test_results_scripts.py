@@ -16,16 +16,29 @@ from sparl.training.tasks import make_task
 AGENTS = Path(__file__).parents[1] / "results" / "agents"
 
 
-def test_intervals_of_many_runs_contain_the_true_ratio_in_95_percent_of_the_cases(
+def test_intervals_of_many_runs_contain_the_true_value_in_95_percent_of_the_cases(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(coverage_of_intervals, "RUNS", (3, 100))
+    monkeypatch.setattr(coverage_of_intervals, "RUNS_OF_ONE", (2, 100))
     monkeypatch.setattr(coverage_of_intervals, "REPETITIONS", 400)
+    monkeypatch.setattr(coverage_of_intervals, "REPETITIONS_OF_ONE", 400)
+    monkeypatch.setattr(coverage_of_intervals, "REPETITIONS_OF_EQUAL", 40)
     monkeypatch.setattr(coverage_of_intervals, "RESAMPLES", 400)
     coverage_of_intervals.main()
-    few, many = re.findall(r"^ +\d+ +([\d.]+)%", capsys.readouterr().out, re.M)
-    assert 72 < float(few) < 88
-    assert 91 < float(many) < 98
+    of_ratio, of_mean = capsys.readouterr().out.split("runs of one method")
+    few, many = within(of_ratio)
+    assert 72 < few < 88
+    assert 91 < many < 98
+    # The interval of two runs is their range, which contains the mean in half of the cases.
+    few, many = within(of_mean.partition("equal methods")[0])
+    assert 42 < few < 60
+    assert 91 < many < 98
+
+
+def within(table: str) -> list[float]:
+    """Return the first column of percentages of a printed table."""
+    return [float(found) for found in re.findall(r"^ +\d+ +([\d.]+)%", table, re.M)]
 
 
 def test_older_masses_of_hopper() -> None:
