@@ -56,6 +56,21 @@ def test_steps_to_reach_a_return() -> None:
     assert stat.steps_to_reach(steps, curve, 0.0, window=5) is None
 
 
+def test_smoothed_curves_of_the_papers_lengths_end_at_the_final_returns() -> None:
+    for count, last in ((201, 10), (601, 30)):
+        curves = np.random.default_rng(0).normal(size=(3, count))
+        means = stat.smoothed(curves)
+        assert means.shape == curves.shape
+        assert means[:, -1] == pytest.approx([stat.final_return(curve, last) for curve in curves])
+        assert means[:, 4] == pytest.approx(curves[:, :5].mean(axis=1))
+        assert means[:, 99] == pytest.approx(curves[:, 100 - last : 100].mean(axis=1))
+
+
+def test_short_curves_are_not_smoothed() -> None:
+    curves = np.array([[3.0, 1.0, 2.0] * 13])
+    assert np.array_equal(stat.smoothed(curves), curves)
+
+
 def test_interquartile_mean_of_eight_and_of_ten() -> None:
     assert stat.interquartile_mean([np.array([0.0, 1, 2, 3, 4, 5, 6, 100])]) == 3.5
     # 10 values: floor(10 / 4) = 2 are discarded at each end.

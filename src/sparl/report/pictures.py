@@ -44,7 +44,9 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
     sections = [
         Section(
             "Learning curves",
-            f"Mean return over the runs of each method. The band, {_SHADES[shade]}.",
+            "Mean return over the runs of each method. Each value is averaged over the last 5 % of "
+            "a run's evaluations up to that step: 10 of 201, as in the final returns of Sokar et "
+            f"al., or 30 of 601, as in RLx2's. The band, {_SHADES[shade]}.",
             list(learning_curves(runs, shade)),
         ),
         Section(
@@ -56,10 +58,11 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Return against computation",
-            "CPU time covers all threads and the child processes that have ended. CPU time and "
-            "wall-clock time are means over the runs that recorded their CPU time. Wall-clock time "
-            "includes the time during which other processes used the machine; if no run of a "
-            "method recorded its CPU time, it is the mean over all of its runs.",
+            "The same curves against other quantities. CPU time covers all threads and the child "
+            "processes that have ended. CPU time and wall-clock time are means over the runs that "
+            "recorded their CPU time. Wall-clock time includes the time during which other "
+            "processes used the machine; if no run of a method recorded its CPU time, it is the "
+            "mean over all of its runs.",
             list(against_computation(runs, shade)),
         ),
         Section(
@@ -200,7 +203,7 @@ def _curves(
         along = x(group)
         if along is None:
             continue
-        curves = group.stacked("returns")
+        curves = stat.smoothed(group.stacked("returns"))
         mean = curves.mean(axis=0)
         enough = len(curves) >= _FEWEST_RUNS[shade]
         low, high = _band(curves, shade) if enough else (None, None)
