@@ -123,6 +123,11 @@ def test_an_environment_with_a_spec_has_the_preset_of_its_id(
     assert run.path.name == "DS-TD3_Hopper-v5_seed0"
 
 
+def test_a_copied_environment_has_the_id_of_the_original() -> None:
+    """Copies of Gymnasium's MuJoCo tasks lose the spec, and with it the id."""
+    assert EnvironmentFactory(gymnasium.make("Hopper-v5")).env_id == "Hopper-v5()"
+
+
 def test_a_run_can_be_archived(tmp_path: Path) -> None:
     run = train(tmp_path / "run", walks)
     recorded = json.loads((run.path / "run.json").read_text())["versions"]["commit"]

@@ -50,7 +50,8 @@ class EnvironmentFactory:
         self._made: list[weakref.ref[AnyEnv]] = []
         self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
-        self.env_id = _name(made) + WITHOUT_ID
+        # A copy of one of Gymnasium's MuJoCo tasks has no spec, so the original is named.
+        self.env_id = _name(source if isinstance(source, gymnasium.Env) else made) + WITHOUT_ID
         close_quietly(made)
 
     def __call__(self) -> AnyEnv:
