@@ -82,8 +82,12 @@ def test_a_field_is_described_in_full(capsys: pytest.CaptureFixture[str]) -> Non
     assert said("help train lambda_1 initial-topology") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--lambda-1 7" in text
-    assert "(n_in + n_out) connections; by default a dense layer. Range: 0 to 1e+09" in text
+    assert "(n_in + n_out) connections. Range: 0 to 1e+09 (connections per neuron)." in text
     assert "One of random, largest_weights." in text
+    assert said("help train horizon_env_steps actor_densities") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "[environment steps]; by default `steps`." in text
+    assert "by default the densities that lambda_1 and lambda_2 determine." in text
     assert said("help train lambda") == 2
     assert "'lambda' is not a field of a run; did you mean lambda_2?" in capsys.readouterr().err
 

@@ -66,7 +66,9 @@ def test_a_study_warns_of_runs_that_end_during_the_warm_up(
     text = SMALL.replace("warmup_env_steps = 100\n", "") + grid
     assert main(["study", "run", str(study_file(tmp_path, text)), "--dry-run"]) == 0
     said = capsys.readouterr().err
-    assert said.startswith("warning: 2 of 4 runs WILL NOT BE TRAINED, for example DS-TD3_Pendulum")
+    assert said.startswith(
+        "warning: 2 of 4 runs WILL END BEFORE THEIR FIRST UPDATE, for example DS-TD3_Pendulum"
+    )
     assert "ends at step 300, but the first 300 steps are a warm-up without updates" in said
     assert main(["study", "run", str(study_file(tmp_path, SMALL)), "--dry-run"]) == 0
     assert capsys.readouterr().err == ""

@@ -218,10 +218,10 @@ def _print_help(
     named_fields = _fields_after_help(words)
     if named_fields:
         docs = field_docs(Config)
-        lines = [
-            HelpLine(options[name].with_value(getattr(base, name)), _full_text(options[name], docs))
-            for name in named_fields
-        ]
+        lines = []
+        for name in named_fields:
+            option, value = options[name], getattr(base, name)
+            lines.append(HelpLine(option.with_value(value), _full_text(option, docs[name], value)))
         print_help_text(f"{program} [OPTIONS]", "", {"": lines})
         return
     own = options_of(further) if further else []
@@ -261,9 +261,12 @@ def _fields_after_help(words: Sequence[str]) -> list[str]:
     return names
 
 
-def _full_text(option: Option, docs: Mapping[str, str]) -> str:
-    """Return a field's docstring, followed by its choices or its range."""
-    text = without_none(docs[option.name])
+def _full_text(option: Option, doc: str, value: object) -> str:
+    """Return a field's docstring, followed by its choices or its range.
+
+    The meaning of None is omitted unless it is the field's value, because users do not type None.
+    """
+    text = without_none(doc) if value is None else re.sub(r"; None [^.;]*", "", doc)
     limits = FIELDS[option.name].metadata.get("range")
     if option.choices:
         text += f" One of {', '.join(option.choices)}."

@@ -84,11 +84,11 @@ class Config:
     lambda_2: float | None = _within(None, 0, 1e9, "connections per neuron")
     """Each further hidden layer has lambda_2 (n_in + n_out) connections; None means dense."""
     actor_densities: tuple[float, ...] | None = None
-    """Density of each layer of the actor, the output layer included [0-1]; None means that lambda_1
-    and lambda_2 determine the densities."""
+    """Density of each layer of the actor, the output layer included [0-1]; None means the densities
+    that lambda_1 and lambda_2 determine."""
     critic_densities: tuple[float, ...] | None = None
-    """Density of each layer of the critics, the output layer included [0-1]; None means that
-    lambda_1 and lambda_2 determine the densities."""
+    """Density of each layer of the critics, the output layer included [0-1]; None means the
+    densities that lambda_1 and lambda_2 determine."""
     actor_sparsity: float | None = _within(None, 0, 1, "a fraction of the weights")
     """Fraction of the actor's weights that do not exist [0-1]; see allocation."""
     critic_sparsity: float | None = _within(None, 0, 1, "a fraction of the weights")

@@ -73,7 +73,7 @@ class ResumeOptions:
     quiet: bool = False
     """Print nothing."""
     progress: Progress | None = None
-    """How progress is shown; by default rich on a terminal, else plain."""
+    """How progress is shown: none, plain or rich; by default rich on a terminal, else plain."""
 
 
 def resume(args: list[str]) -> int:

@@ -297,10 +297,10 @@ def _warn_of_untrained(study: Study) -> None:
     if every:
         config = every[0].config
         PlainConsole(stderr=True).print(
-            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL NOT BE TRAINED, "
-            f"for example {every[0].id}: the run ends at step {config.end:,}, but the first "
-            f"{config.warmup_env_steps:,} steps are a warm-up without updates; increase steps or "
-            "decrease warmup_env_steps"
+            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL END BEFORE THEIR "
+            f"FIRST UPDATE, for example {every[0].id}: the run ends at step {config.end:,}, but "
+            f"the first {config.warmup_env_steps:,} steps are a warm-up without updates; increase "
+            "steps or decrease warmup_env_steps"
         )
 
 
