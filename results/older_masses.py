@@ -1,18 +1,24 @@
-"""Evaluate archived agents with the masses of MuJoCo before version 2.1.1.
+"""Evaluate or train agents with the masses of MuJoCo before version 2.1.1.
 
     python results/older_masses.py [RUN...]
+    python results/older_masses.py --train METHOD TASK SEED FOLDER
 
 Version 2.1.1 made the masses and inertias of capsules exact; older versions used a cylinder that
-consists of the capsule's middle section and half a radius at each end. Each agent plays the same 30
-episodes with the masses of the installed version and with the older ones. Only tasks whose bodies
-consist of one capsule each are supported: Hopper-v3 and Walker2d-v3. The default is their agents in
-results/agents.
+consists of the capsule's middle section and half a radius at each end. Only tasks whose bodies
+consist of one capsule each are supported: Hopper-v3 and Walker2d-v3.
+
+Each agent plays the same 30 episodes with the masses of the installed version and with the older
+ones. The default is the tasks' agents in results/agents.
+
+With --train, an agent is trained in FOLDER for 1,000,000 steps with the older masses, in one thread
+and otherwise like the archived runs. If FOLDER contains an unfinished run, this run is resumed.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +62,24 @@ def use_older_masses(model: Any) -> None:
         model.body_inertia[body, order] = sorted((across, across, along))
 
 
+def older(task: str) -> gymnasium.Env[Any, Any]:
+    """Create a task with the older masses."""
+    environment = make_task(task, None, "zero", None)
+    simulated: Any = environment.unwrapped
+    use_older_masses(simulated.model)
+    mujoco.mj_setConst(simulated.model, simulated.data)
+    return environment
+
+
+def train(method: str, task: str, seed: int, folder: Path) -> None:
+    """Train an agent with the older masses, or resume its training."""
+    make = partial(older, task)
+    if (folder / CONFIG).exists():
+        sparl.resume(folder, env=make)
+    else:
+        sparl.train(method, make, seed=seed, steps=1_000_000, threads=1, run_dir=str(folder))
+
+
 def play(
     agent: TrainedAgent, environment: gymnasium.Env[Any, Any]
 ) -> tuple[Float64Array, Float64Array]:
@@ -78,11 +102,9 @@ def main(runs: Sequence[Path]) -> None:
     for run in runs:
         task = read_toml(run / CONFIG)["env"]
         for masses in ("installed", "older"):
-            environment = make_task(task, None, "zero", None)
+            older_ones = masses == "older"
+            environment = older(task) if older_ones else make_task(task, None, "zero", None)
             simulated: Any = environment.unwrapped
-            if masses == "older":
-                use_older_masses(simulated.model)
-                mujoco.mj_setConst(simulated.model, simulated.data)
             returns, lengths = play(sparl.load(run), environment)
             whole = returns[lengths == STEPS]
             text = f", with a return of {whole.mean():,.0f}" if whole.size else ""
@@ -95,5 +117,9 @@ def main(runs: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    agents = [path for task in TASKS for path in sorted(AGENTS.glob(f"*_{task}"))]
-    main([Path(run) for run in sys.argv[1:]] or agents)
+    if sys.argv[1:2] == ["--train"]:
+        method, task, seed, folder = sys.argv[2:]
+        train(method, task, int(seed), Path(folder))
+    else:
+        agents = [path for task in TASKS for path in sorted(AGENTS.glob(f"*_{task}"))]
+        main([Path(run) for run in sys.argv[1:]] or agents)
