@@ -415,6 +415,15 @@ def test_variants_of_one_method_under_two_settings_have_figures_with_different_n
     ]  # fmt: skip
 
 
+def test_curves_are_averaged_over_the_last_5_percent_of_each_run(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / f"{seed}", "TD3", ENV, [0.0, 1000.0 * seed] * 30, seed=seed)
+    (series,) = figures_of(tmp_path)[f"learning-{ENV}"].series
+    assert series.y[0] == 0.0
+    assert series.y[2:] == pytest.approx(np.tile([1000 / 3, 2000 / 3], 29))  # windows of three
+    assert (series.low[-1], series.high[-1]) == pytest.approx((0.0, 4000 / 3))
+
+
 def test_variants_have_their_own_figures_if_there_are_many_curves(tmp_path: Path) -> None:
     for name in ("TD3", "Static-TD3", "DS-TD3", "SET-TD3"):
         write_run(tmp_path / name, name, ENV, rising(1.0))
