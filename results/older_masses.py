@@ -16,7 +16,7 @@ and otherwise like the archived runs. If FOLDER contains an unfinished run, this
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -117,9 +117,18 @@ def main(runs: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--train"]:
-        method, task, seed, folder = sys.argv[2:]
+    agents = [path for task in TASKS for path in sorted(AGENTS.glob(f"*_{task}"))]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", nargs="*", type=Path, default=agents, metavar="RUN")
+    parser.add_argument("--train", nargs=4, metavar=("METHOD", "TASK", "SEED", "FOLDER"))
+    options = parser.parse_args()
+    if options.train:
+        method, task, seed, folder = options.train
+        if task not in TASKS or not seed.isdecimal():
+            parser.error(
+                f"--train: TASK is {task} and SEED is {seed}, but TASK must be one of "
+                f"{', '.join(TASKS)} and SEED an integer"
+            )
         train(method, task, int(seed), Path(folder))
     else:
-        agents = [path for task in TASKS for path in sorted(AGENTS.glob(f"*_{task}"))]
-        main([Path(run) for run in sys.argv[1:]] or agents)
+        main(options.runs)
