@@ -12,7 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 import children
 from children import has_handler, release, wait_until, waiting
@@ -70,6 +72,11 @@ def test_a_study_warns_of_runs_that_end_during_the_warm_up(
         "warning: 2 of 4 runs WILL END BEFORE THEIR FIRST UPDATE, for example DS-TD3_Pendulum"
     )
     assert "ends at step 300, but the first 300 steps are a warm-up without updates" in said
+    one = study_file(tmp_path, text.replace("seeds = 2", "seeds = 1"))
+    assert main(["study", "run", str(one), "--dry-run"]) == 0
+    assert capsys.readouterr().err.startswith(
+        "warning: 1 of 2 runs WILL END BEFORE ITS FIRST UPDATE, for example"
+    )
     assert main(["study", "run", str(study_file(tmp_path, SMALL)), "--dry-run"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -260,13 +267,41 @@ def test_invalid_study_commands_are_rejected(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("Hoper-v5", "unknown environment 'Hoper-v5'; did you mean Hopper-v5 or"),
+        ("CartPole-v1", "environment CartPole-v1: the action space is Discrete(2)"),
+    ],
+)
+def test_an_unusable_environment_is_rejected_before_any_run(
+    env: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_file(tmp_path, SMALL.replace('"Pendulum-v1"', f'"Pendulum-v1", "{env}"'))
+    assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"sparl: {message}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
 # ------------------------------------------------------------------ running
 
 
+@pytest.fixture
+def only_here() -> Iterator[str]:
+    """Register an environment in this process, so that its runs fail in theirs."""
+    env = "OnlyHere-v0"
+    gymnasium.register(env, PendulumEnv, max_episode_steps=200)
+    yield env
+    del gymnasium.registry[env]
+
+
 def test_no_report_is_suggested_if_all_runs_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    only_here: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = SMALL.replace('"Pendulum-v1"', '"NoSuchEnvironment-v0"')
+    text = SMALL.replace('"Pendulum-v1"', f'"{only_here}"')
     path = study_file(tmp_path, text.replace("seeds = 2", "seeds = [0]"))
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs")]) == 1
     printed = capsys.readouterr().out
@@ -275,9 +310,9 @@ def test_no_report_is_suggested_if_all_runs_failed(
 
 
 def test_a_study_skips_finished_runs_and_continues_after_failures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    only_here: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = SMALL.replace('"Pendulum-v1"', '"Pendulum-v1", "NoSuchEnvironment-v0"')
+    text = SMALL.replace('"Pendulum-v1"', f'"Pendulum-v1", "{only_here}"')
     path = study_file(tmp_path, text.replace("seeds = 2", "seeds = [0]"))
     words = ["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--processes", "2"]
     assert main(words) == 1

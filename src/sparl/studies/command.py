@@ -22,6 +22,7 @@ from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.studies.study import Study, Unit, read_studies, write_plan
 from sparl.text_table import INDENT, Column
 from sparl.training.durable import user_path, why_invalid_name
+from sparl.training.environment import make_environment
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
@@ -116,6 +117,8 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
             "study: --archive records the commit of sparl, which is unknown in this installation; "
             "install sparl from a Git checkout"
         )
+    if options.ray is None:
+        _check_environments(runs)
     write_plan(runs.folder, runs.study)
     runs.archive_finished()
     every = runs.progress()
@@ -152,6 +155,21 @@ def _check_imports(study: Study, options: RunOptions) -> None:
                 "does not import modules that are named in files; import the module on the command "
                 f"line: {_again(options, module)}"
             )
+
+
+def _check_environments(runs: _Runs) -> None:
+    """Construct the environment of every unfinished run, so that no run fails hours later.
+
+    The machines of a Ray cluster may have other packages than this one, so that their runs are not
+    checked.
+
+    Raises:
+        UsageError: if an environment is unknown or not supported.
+        EnvironmentFault: if an environment cannot be constructed.
+    """
+    todo = [p.unit.config for p in runs.progress() if p.state != "finished"]
+    for config in {(c.env, c.max_episode_steps, c.contact_forces): c for c in todo}.values():
+        make_environment(config).close()
 
 
 def _again(options: RunOptions, module: str = "") -> str:
@@ -296,11 +314,12 @@ def _warn_of_untrained(study: Study) -> None:
     every = [unit for unit in study.units if unit.config.end <= unit.config.warmup_env_steps]
     if every:
         config = every[0].config
+        their = "ITS" if len(every) == 1 else "THEIR"
         PlainConsole(stderr=True).print(
-            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL END BEFORE THEIR "
-            f"FIRST UPDATE, for example {every[0].id}: the run ends at step {config.end:,}, but "
-            f"the first {config.warmup_env_steps:,} steps are a warm-up without updates; increase "
-            "steps or decrease warmup_env_steps"
+            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL END BEFORE "
+            f"{their} FIRST UPDATE, for example {every[0].id}: the run ends at step "
+            f"{config.end:,}, but the first {config.warmup_env_steps:,} steps are a warm-up "
+            "without updates; increase steps or decrease warmup_env_steps"
         )
 
 
