@@ -27,7 +27,7 @@ from sparl.cli import main
 from sparl.identity import results_version, run_id
 from sparl.methods import METHODS, preset
 from sparl.report.runs import collect
-from sparl.studies import estimate, execute
+from sparl.studies import command, estimate, execute
 from sparl.studies.command import RunOptions, _again
 from sparl.studies.estimate import Estimate
 from sparl.studies.progress import Progress, progress, table
@@ -451,6 +451,26 @@ def test_a_study_waits_for_the_runs_of_a_lost_study(
         assert main(words) == 0
     assert found[:2] == ["running", "running"]
     assert [results(folder / u.id) for u in units] == undisturbed
+
+
+def test_a_study_reads_the_files_of_finished_runs_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(study_file(tmp_path, SMALL))
+    done, waits = study.units
+    write_run(tmp_path / done.id, "DS-TD3", "Pendulum-v1", [1.0, 2.0])
+    read: list[str] = []
+
+    def counted(folder: Path, unit: Unit) -> Progress:
+        read.append(unit.id)
+        return progress(folder, unit)
+
+    monkeypatch.setattr(command, "progress", counted)
+    runs = command._Runs(study, tmp_path, None)
+    first = runs.progress()
+    assert [(p.state, p.last_return) for p in first] == [("finished", 2.0), ("waiting", None)]
+    assert runs.progress() == first
+    assert read == [done.id, waits.id, waits.id]
 
 
 def test_status_truncates_no_name_in_a_pipe(

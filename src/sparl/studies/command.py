@@ -201,6 +201,7 @@ class _Runs:
         self.folder = folder
         self.not_archived: set[str] = set()
         self._archive = None if archive is None else Archive.read(archive)
+        self._finished: dict[str, Progress] = {}
         for note in self._archive.notes if self._archive else ():
             PlainConsole().print(f"note: {note}")
 
@@ -217,14 +218,22 @@ class _Runs:
         return None if self._archive is None else self._archive.path
 
     def progress(self) -> list[Progress]:
-        """Return the progress of each run; archived runs count as finished."""
+        """Return the progress of each run; archived runs count as finished.
+
+        Finished runs are read only once, because a study can have hundreds of them.
+        """
         archived = self._archive.runs if self._archive else {}
-        return [
-            archived_progress(archived[unit.id], unit)
-            if unit.id in archived
-            else progress(self.folder, unit)
-            for unit in self.study.units
-        ]
+        every = []
+        for unit in self.study.units:
+            if (p := self._finished.get(unit.id)) is None:
+                if unit.id in archived:
+                    p = archived_progress(archived[unit.id], unit)
+                else:
+                    p = progress(self.folder, unit)
+                if p.state == "finished":
+                    self._finished[unit.id] = p
+            every.append(p)
+        return every
 
     def archive_finished(self) -> None:
         """Archive all finished runs that the archive does not contain yet."""
